@@ -1,0 +1,295 @@
+"""Every setting of a run, with its default and the reason for it. Plain frozen values; imports nothing heavy.
+
+A field that the paper fixes names its place (gasp.md §); one that the paper leaves open names what we chose
+(the register of gasp.md §13, which docs/algorithm.md repeats).
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gasp_rl.errors import ConfigError
+
+
+def require(holds: bool, path: str, rule: str, value: object) -> None:
+    """Refuse a setting in one line: where it is, what must hold, what was given."""
+    if not holds:
+        raise ConfigError(f"{path} must be {rule}, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Acceptable pass rates, as integers over `of`, so that 3 of 10 is never below 0.3."""
+
+    low: int
+    high: int
+    of: int = 10
+
+    def __post_init__(self) -> None:
+        require(0 <= self.low <= self.high <= self.of, "band", "0 <= low <= high <= of", (self.low, self.high, self.of))
+
+    def below(self, passes: int, tries: int) -> bool:
+        return passes * self.of < self.low * tries
+
+    def above(self, passes: int, tries: int) -> bool:
+        return passes * self.of > self.high * tries
+
+    def holds(self, passes: int, tries: int) -> bool:
+        return not self.below(passes, tries) and not self.above(passes, tries)
+
+
+@dataclass(frozen=True, slots=True)
+class RungConfig:
+    """One step of the ladder."""
+
+    name: str
+    sees: Literal["goalpost", "previous", "both"]
+    """What the teacher is shown. The paper's lift never sees the goalpost."""
+    direction: Literal["easier", "harder"]
+    band: Band
+    peak: float
+    """a of R(p; a, b): the pass rate that earns 1 (gasp.md §4.3)."""
+    sharpness: float
+    """b of R(p; a, b)."""
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.peak < 1.0, f"ladder.{self.name}.peak", "between 0 and 1", self.peak)
+        require(self.sharpness > 0.0, f"ladder.{self.name}.sharpness", "positive", self.sharpness)
+
+
+LEMMA = RungConfig("lemma", sees="goalpost", direction="easier", band=Band(3, 7), peak=0.5, sharpness=5.0)
+LIFT = RungConfig("lift", sees="previous", direction="harder", band=Band(1, 5), peak=0.1, sharpness=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRewards:
+    """What a proposal earns that never reaches its band (gasp.md §13 no. 4)."""
+
+    malformed: float = -1.0
+    unsafe: float = -1.0
+    invalid: float = -1.0
+    nondeterministic: float = -1.0
+    duplicate: float = -0.5
+    outside_band: float = -0.5
+
+
+@dataclass(frozen=True, slots=True)
+class StudentRewards:
+    """What an answer earns (AZR's code; gasp.md §13 no. 8)."""
+
+    correct: float = 1.0
+    wrong: float = -0.5
+    malformed: float = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    temperature: float = 1.0
+    max_tokens: int = 8096
+    """Completion tokens at most (AZR: 8096; gasp.md §13 no. 10)."""
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0.0, "sampling.temperature", "0 (greedy) or more", self.temperature)
+        require(self.max_tokens >= 1, "sampling.max_tokens", "at least 1", self.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class NoveltyConfig:
+    threshold: float = 0.95
+    """A proposal whose cosine to any accepted item exceeds this is a duplicate (gasp.md §4.4: strictly above)."""
+    fuse: Literal["mean", "any", "all"] = "mean"
+    """How text and code similarity join: their mean, either one, or both (gasp.md §13 no. 2)."""
+    scope: Literal["union", "own"] = "union"
+    """Compare with everything accepted, or with items of the same rung only."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaspConfig:
+    """Guided self-play (gasp.md §4-6)."""
+
+    ladder: tuple[RungConfig, ...] = (LEMMA, LIFT)
+    axes: tuple[Literal["io", "f"], ...] = ("io", "f")
+    """Drawn uniformly for a lemma and kept by its lift; ("f",) is the ablation without the I/O axis."""
+    goalposts_per_step: int = 64
+    """Goalposts worked on at a time, uniformly without replacement within an epoch (no. 6)."""
+    tries_per_axis: int = 4
+    """Failed tries before the axis is drawn anew, once; then the next goalpost takes the place (no. 6)."""
+    max_attempts: int = 8
+    """Rounds of generation per rung and iteration at most (no. 3)."""
+    min_programs: int = 64
+    """A rung keeps generating until it has this many proposals or `max_attempts` is reached (no. 3)."""
+    rejection_sampling: bool = True
+    """Off: one round, and everything valid is accepted whatever its novelty and pass rate (the paper's ablation)."""
+    tries: int = 10
+    """N of the pass-rate estimate, on induction (gasp.md §4.3)."""
+    pairs: int = 5
+    """Input/output pairs per proposal (gasp.md App. D)."""
+    public_pairs: int = 2
+    """How many of them the student sees."""
+    novelty: NoveltyConfig = NoveltyConfig()
+    rewards: TeacherRewards = TeacherRewards()
+    train_on_rejected: bool = True
+    """Every scored proposal enters the teacher's update, not only accepted ones (no. 5)."""
+    practice_per_step: int = 64
+    """Student tasks per iteration: new ones first, the rest from the buffer (no. 17)."""
+    practice_rollouts: int = 1
+    """Answers per student task (AZR: 1; no. 9)."""
+    kinds: tuple[Literal["induction", "deduction", "abduction"], ...] = ("induction", "deduction", "abduction")
+    """Drawn uniformly per student task."""
+    buffer_capacity: int = 16_384
+    """Accepted proposals kept for practice, the oldest evicted first. The novelty archive keeps all, ever."""
+
+    def __post_init__(self) -> None:
+        require(len(self.ladder) > 0, "gasp.ladder", "at least one rung", self.ladder)
+        require(self.ladder[0].sees == "goalpost", "gasp.ladder.0.sees", "'goalpost': nothing comes before it",
+                self.ladder[0].sees)
+        require(0 < self.public_pairs < self.pairs, "gasp.public_pairs", "between 1 and pairs - 1", self.public_pairs)
+        for name in ("goalposts_per_step", "tries_per_axis", "max_attempts", "min_programs", "tries",
+                     "practice_per_step", "practice_rollouts", "buffer_capacity"):
+            require(getattr(self, name) >= 1, f"gasp.{name}", "at least 1", getattr(self, name))
+        require(len(self.axes) > 0, "gasp.axes", "at least one axis", self.axes)
+        require(len(self.kinds) > 0, "gasp.kinds", "at least one kind", self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class AzrConfig:
+    """Unguided self-play: Absolute Zero's three free proposal kinds and three answer kinds in one joint update."""
+
+    proposals_per_kind: int = 64
+    answers_per_kind: int = 64
+    references: int = 6
+    """Earlier programs shown to the proposer (induction proposals always show one)."""
+    seeds: int = 256
+    """Free proposals collected before the first update; they fill the buffers."""
+    tries: int = 8
+    """Solver samples behind each proposer reward."""
+    pairs: int = 10
+    """Input/output pairs of an induction task, half of them public."""
+    zero_learnability_reward: float = -0.5
+    """Reward at pass rate 0 or 1: the paper says 0, its code gives -0.5 (AZR issue 37)."""
+    invalid_reward: float = -1.0
+    buffer_capacity: int = 16_384
+    """Per kind, the oldest evicted first (AZR's code keeps the oldest and drops the new: a bug)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RlvrConfig:
+    """RL on real problems with verifiable rewards: GRPO groups, all tests must pass."""
+
+    problems_per_step: int = 64
+    group_size: int = 8
+    correct: float = 1.0
+    wrong: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LearnConfig:
+    lr: float = 1e-6
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    """PPO clip range; with one update per phase the ratio is 1 and it never binds."""
+    advantages: Literal["trr++", "grpo", "rloo", "reinforce"] = "trr++"
+    """Estimator for self-play phases (real-data phases use GRPO)."""
+    whiten: Literal["token", "sequence"] = "token"
+    """TRR++ statistics over tokens, as AZR's code does, or over rollouts, as its paper says."""
+    normalise: Literal["token", "sequence", "constant"] = "token"
+    """What the summed loss is divided by: trained tokens, rollouts, or `constant`."""
+    constant: float = 1.0
+    token_budget: int = 16_384
+    """Prompt and completion tokens per micro-batch, padding included; changes memory, never the update."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    every: int = 2
+    """Iterations between evaluations (gasp.md §7)."""
+    samples: int = 100
+    """Draws per problem; pass@k needs samples >= k."""
+    temperature: float = 0.6
+    ks: tuple[int, ...] = (1, 5, 10, 20, 100)
+    validation_problems: int = 0
+    """Validation problems per evaluation; 0 = all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one execution may use. CPU seconds decide; the wall clock is only a backstop."""
+
+    cpu_seconds: float = 5.0
+    """Per program, over all its inputs."""
+    wall_factor: float = 4.0
+    """Wall backstop = wall_factor * cpu_seconds + 2 s."""
+    memory_mb: int = 512
+    output_bytes: int = 1 << 20
+    """Standard output, and all results together."""
+    value_bytes: int = 1 << 16
+    """Canonical text of one result."""
+    source_bytes: int = 1 << 16
+
+    def __post_init__(self) -> None:
+        for name in ("cpu_seconds", "wall_factor", "memory_mb", "output_bytes", "value_bytes", "source_bytes"):
+            require(getattr(self, name) > 0, f"sandbox.limits.{name}", "positive", getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    workers: int = 0
+    """Programs executed at a time; 0 = one per core."""
+    min_level: Literal["L1", "L2", "L3", "L4"] = "L2"
+    """Refuse to run model-written code where the machine enforces less (see docs/sandbox.md)."""
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    path: str = "micro"
+    """`micro` (the embedded model), a Hugging Face directory, or a hub name."""
+    prompts: Literal["micro", "chat"] = "micro"
+    """The prompt set: how roles are asked and how replies are read."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the sampling copy; auto = bfloat16 where a probe shows that it pays."""
+    batch_rows: int = 512
+    """Rows decoded together at most."""
+    batch_tokens: int = 131_072
+    """Cached tokens of the rows decoded together, at most: bounds the memory of the KV cache."""
+    threads: int = 0
+    """CPU threads of the model; 0 = one per core."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemsConfig:
+    goalposts: str = "micro"
+    """`micro` (embedded), or a JSONL file of problems."""
+    train: str = "micro"
+    validation: str = "micro"
+    max_goalposts: int = 0
+    """Use the first so many; 0 = all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """A complete run. Exactly one of `gasp` and `azr` may be set; `rlvr` stands alone or beside `gasp`."""
+
+    recipe: str
+    seed: int = 0
+    steps: int = 50
+    """Iterations (about 50 with rejection sampling, gasp.md §7)."""
+    gasp: GaspConfig | None = None
+    azr: AzrConfig | None = None
+    rlvr: RlvrConfig | None = None
+    model: ModelConfig = ModelConfig()
+    problems: ProblemsConfig = ProblemsConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    learn: LearnConfig = LearnConfig()
+    student: StudentRewards = StudentRewards()
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    sandbox: SandboxConfig = SandboxConfig()
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, "steps", "0 or more", self.steps)
+        chosen = [name for name in ("gasp", "azr", "rlvr") if getattr(self, name) is not None]
+        require(bool(chosen), "recipe", "one with a gasp, azr or rlvr section", self.recipe)
+        require(not (self.gasp and self.azr), "recipe", "guided (gasp) or unguided (azr), not both", chosen)
