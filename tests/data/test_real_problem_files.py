@@ -1,0 +1,47 @@
+"""The real problem sets, which are not in the repository: run with GASP_DATA set to their folder."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gasp_rl.problem import IoMode
+from gasp_rl.problems.jsonl import read_problems
+
+pytestmark = pytest.mark.data
+
+PROBLEMS_AND_EXCLUDED = {
+    "google_contests_small.jsonl": (130, 0),
+    "humaneval.jsonl": (163, 1),
+    "humaneval_plus_40tests.jsonl": (163, 1),
+    "leetcode.jsonl": (1664, 0),
+    "livecodebench_train.jsonl": (586, 15),
+    "mbpp_plus_40tests.jsonl": (375, 3),
+    "mbpp_sanitized.jsonl": (426, 1),
+}
+
+
+@pytest.fixture
+def folder() -> Path:
+    assert "GASP_DATA" in os.environ, "GASP_DATA must name the folder of the problem files"
+    return Path(os.environ["GASP_DATA"])
+
+
+@pytest.mark.parametrize("name", PROBLEMS_AND_EXCLUDED)
+def test_every_row_of_the_real_sets_is_read_or_excluded_with_a_reason(folder: Path, name: str) -> None:
+    file = read_problems(folder / name)
+
+    assert (len(file.problems), len(file.excluded)) == PROBLEMS_AND_EXCLUDED[name]
+    assert all(row.reason for row in file.excluded)
+    assert all(problem.statement and problem.tests for problem in file.problems)
+
+
+def test_the_training_window_has_its_errata_removed(folder: Path) -> None:
+    file = read_problems(folder / "livecodebench_train.jsonl")
+
+    assert Counter(row.reason for row in file.excluded) == {
+        "errata: multiple_answers": 10, "errata: erroneous_tests": 3, "errata: interactive": 2,
+    }  # fmt: skip
+    assert Counter(problem.io_mode for problem in file.problems)[IoMode.FUNCTIONAL] == 277 - 5
+    assert max(problem.date for problem in file.problems) < "2024-08-01"
