@@ -1,0 +1,72 @@
+"""What the loop tells whoever watches. Nothing comes back, so a watcher cannot change what is computed."""
+
+from typing import Protocol
+
+from gasp_rl.rollout import Answer, Evaluation, Proposal, UpdateStats
+
+
+class Observer(Protocol):
+    """Called often and from one thread: implementations must be cheap and must not raise."""
+
+    def iteration(self, step: int, steps: int) -> None:
+        """Iteration `step` of `steps` begins (the first is 1)."""
+        ...
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """A phase of the iteration, or a stage outside it, begins: `lemma`, `lift`, `practice`, `evaluate`, ..."""
+        ...
+
+    def progress(self, done: int, total: int) -> None:
+        """Items of the current phase that are finished."""
+        ...
+
+    def sampling(self, tokens: int) -> None:
+        """So many more tokens were sampled."""
+        ...
+
+    def proposal(self, proposal: Proposal) -> None:
+        """A proposal was accepted or rejected; its pass rate and reward are known."""
+        ...
+
+    def answer(self, answer: Answer) -> None:
+        """The student's answer was judged."""
+        ...
+
+    def update(self, stats: UpdateStats) -> None: ...
+
+    def evaluation(self, evaluation: Evaluation) -> None: ...
+
+    def note(self, text: str) -> None:
+        """Something a person should know, in one line."""
+        ...
+
+
+class Silent:
+    """The observer that looks away."""
+
+    def iteration(self, step: int, steps: int) -> None:
+        pass
+
+    def phase(self, name: str, detail: str = "") -> None:
+        pass
+
+    def progress(self, done: int, total: int) -> None:
+        pass
+
+    def sampling(self, tokens: int) -> None:
+        pass
+
+    def proposal(self, proposal: Proposal) -> None:
+        pass
+
+    def answer(self, answer: Answer) -> None:
+        pass
+
+    def update(self, stats: UpdateStats) -> None:
+        pass
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
