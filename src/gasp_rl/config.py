@@ -111,6 +111,8 @@ class GaspConfig:
     """Drawn uniformly for a lemma and kept by its lift; ("f",) is the ablation without the I/O axis."""
     goalposts_per_step: int = 64
     """Goalposts worked on at a time, uniformly without replacement within an epoch (no. 6)."""
+    tries_per_round: int = 1
+    """Proposals per goalpost made at once, from one prompt: more make fewer, larger rounds."""
     tries_per_axis: int = 4
     """Failed tries before the axis is drawn anew, once; then the next goalpost takes the place (no. 6)."""
     max_attempts: int = 8
@@ -143,7 +145,7 @@ class GaspConfig:
         require(self.ladder[0].sees == "goalpost", "gasp.ladder.0.sees", "'goalpost': nothing comes before it",
                 self.ladder[0].sees)
         require(0 < self.public_pairs < self.pairs, "gasp.public_pairs", "between 1 and pairs - 1", self.public_pairs)
-        for name in ("goalposts_per_step", "tries_per_axis", "max_attempts", "min_programs", "tries",
+        for name in ("goalposts_per_step", "tries_per_round", "tries_per_axis", "max_attempts", "min_programs", "tries",
                      "practice_per_step", "practice_rollouts", "buffer_capacity"):
             require(getattr(self, name) >= 1, f"gasp.{name}", "at least 1", getattr(self, name))
         require(len(self.axes) > 0, "gasp.axes", "at least one axis", self.axes)
@@ -194,8 +196,9 @@ class LearnConfig:
     """Estimator for self-play phases (real-data phases use GRPO)."""
     whiten: Literal["token", "sequence"] = "token"
     """TRR++ statistics over tokens, as AZR's code does, or over rollouts, as its paper says."""
-    normalise: Literal["token", "sequence", "constant"] = "token"
-    """What the summed loss is divided by: trained tokens, rollouts, or `constant`."""
+    normalise: Literal["token", "sequence", "group", "constant"] = "token"
+    """The loss is a mean over tokens, over rollouts, over (role, kind) groups of their token means (AZR's joint update
+    weighs its six groups equally), or a sum over `constant`."""
     constant: float = 1.0
     token_budget: int = 16_384
     """Prompt and completion tokens per micro-batch, padding included; changes memory, never the update."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from gasp_rl.problem import Problem
+
 
 class Role(StrEnum):
     TEACHER = "teacher"
@@ -136,6 +138,8 @@ class Task:
     """Pairs in the prompt. Deduction shows only the input of its pair, abduction only the output."""
     hidden: tuple[Pair, ...] = ()
     """Pairs that decide."""
+    problem: Problem | None = None
+    """The real problem, for kind PROBLEM."""
 
 
 class Judgement(StrEnum):
@@ -223,6 +227,8 @@ class Iteration:
 
     step: int
     phases: tuple[Phase, ...]
+    goalposts_drawn: int = 0
+    """Goalposts drawn since the run began: the position in the deck."""
 
     @property
     def accepted(self) -> tuple[Proposal, ...]:
@@ -237,7 +243,7 @@ class ProblemScore:
     samples: int
     passes: int
     confirmed: int
-    """Distinct passing programs that passed again in a fresh sandbox (two or more: a solid solve)."""
+    """Passing samples whose program passed again in a fresh sandbox (two or more: a solid solve)."""
     program: str = ""
     """One confirmed program, kept as evidence."""
 
@@ -257,6 +263,7 @@ class Evaluation:
     step: int
     """Iterations trained before it; 0 is the base model."""
     split: str
+    """train, validation, test, goalposts; or matched_base: the base model's draws on the goalposts, as many as the run's."""
     temperature: float
     scores: tuple[ProblemScore, ...]
     sampled_tokens: int = 0

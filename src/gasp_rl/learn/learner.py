@@ -1,0 +1,96 @@
+"""Rollouts in, one optimizer step out. The only place where a loss is normalised."""
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+
+from gasp_rl.config import LearnConfig
+from gasp_rl.learn.advantages import Estimator, estimator
+from gasp_rl.policy.engine import Engine, Loss, OptimParams, TrainItem
+from gasp_rl.rollout import Role, RolloutGroup, UpdateStats
+
+
+class Learner:
+    """Turns rollout groups into one update of the engine's weights and publishes them to the sampler."""
+
+    def __init__(self, engine: Engine, cfg: LearnConfig, temperature: float) -> None:
+        self._engine = engine
+        self._cfg = cfg
+        self._temperature = temperature
+        self._estimator = estimator(cfg.advantages, cfg.whiten)
+        self._optim = OptimParams(lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay, grad_clip=cfg.grad_clip)
+
+    def update(self, phase: str, groups: Sequence[RolloutGroup], credit: Estimator | None = None) -> UpdateStats:
+        """One update from all rollouts of a phase. Masked rollouts take no part at all; rollouts whose advantage is
+        zero count in the denominator but are not run, since they add nothing to the gradient."""
+        items = train_items(groups, (credit or self._estimator)(groups), self._cfg)
+        scored = [r for group in groups for r in group.rollouts if not r.masked]
+        mean_reward = fmean(r.reward for r in scored) if scored else 0.0
+        if not items:
+            return UpdateStats(phase, 0, 0, mean_reward, 0.0, 0.0, 0.0, 0.0, skipped=True)
+
+        loss = Loss(denominator(groups, self._cfg), self._cfg.clip_low, self._cfg.clip_high, self._temperature)
+        step = self._engine.forward_backward(items, loss).result()
+        optim = self._engine.optim_step(self._optim).result()
+        self._engine.publish().result()
+        return UpdateStats(
+            phase=phase,
+            rollouts=len(items),
+            tokens=step.tokens,
+            mean_reward=mean_reward,
+            loss=step.loss,
+            grad_norm=optim.grad_norm,
+            entropy=step.entropy,
+            ratio_max=step.log_ratio_max,
+            skipped=optim.skipped,
+        )
+
+
+def train_items(
+    groups: Sequence[RolloutGroup], advantages: Sequence[Sequence[float]], cfg: LearnConfig
+) -> list[TrainItem]:
+    """One item per rollout that carries a gradient, weighted so that `denominator` normalises their sum."""
+    pool_tokens = _pool_tokens(groups)
+    return [
+        TrainItem(
+            group.prompt,
+            rollout.completion.tokens,
+            advantage,
+            rollout.completion.logprobs,
+            weight=_weight(cfg, len(rollout.completion.tokens), pool_tokens[group.role, group.kind]),
+        )
+        for group, credit in zip(groups, advantages, strict=True)
+        for rollout, advantage in zip(group.rollouts, credit, strict=True)
+        if advantage != 0.0 and rollout.completion.tokens
+    ]
+
+
+def denominator(groups: Sequence[RolloutGroup], cfg: LearnConfig) -> float:
+    """What the weighted sum over tokens is divided by: the one place that decides how a loss is normalised."""
+    pool_tokens = _pool_tokens(groups)
+    match cfg.normalise:
+        case "token":
+            return float(sum(pool_tokens.values()))
+        case "sequence":
+            return float(sum(not r.masked for group in groups for r in group.rollouts))
+        case "group":
+            return float(sum(tokens > 0 for tokens in pool_tokens.values()))
+        case "constant":
+            return cfg.constant
+
+
+def _weight(cfg: LearnConfig, tokens: int, pool_tokens: int) -> float:
+    match cfg.normalise:
+        case "token" | "constant":
+            return 1.0
+        case "sequence":
+            return 1.0 / tokens
+        case "group":
+            return 1.0 / pool_tokens
+
+
+def _pool_tokens(groups: Sequence[RolloutGroup]) -> Counter[tuple[Role, str]]:
+    pools: Counter[tuple[Role, str]] = Counter()
+    for group in groups:
+        pools[group.role, group.kind] += sum(len(r.completion.tokens) for r in group.rollouts if not r.masked)
+    return pools

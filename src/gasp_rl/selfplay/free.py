@@ -1,0 +1,145 @@
+"""Unguided self-play: Absolute Zero's three free proposal kinds and three answer kinds (azr.md §2-3).
+
+The baseline without goalposts. Everything valid is kept, whatever its pass rate; the proposer earns 1 - p.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from gasp_rl.config import AzrConfig, StudentRewards
+from gasp_rl.curriculum.buffer import PracticeBuffer
+from gasp_rl.progress import Observer
+from gasp_rl.rollout import Kind, Pair, Proposal, Rejection, Role, Rollout, RolloutGroup, Task
+from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
+from gasp_rl.selfplay.rewards import free_reward
+from gasp_rl.selfplay.student import Practice, Student, abduction, deduction, induction
+from gasp_rl.selfplay.teacher import Teacher, Written
+from gasp_rl.streams import seed_of, stream
+
+FREE_KINDS = (Kind.ABDUCTION, Kind.DEDUCTION, Kind.INDUCTION)
+
+IDENTITY = Proposal(
+    id="identity", rung="seed", text="", program="def f(x):\n    return x", pairs=(Pair("[1, 2, 3]", "[1, 2, 3]"),)
+)
+"""What the first proposals are shown, before there is anything else (AZR starts from the identity program too)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FreeProposals:
+    """What one kind of free proposal brought."""
+
+    proposals: tuple[Proposal, ...]
+    groups: tuple[RolloutGroup, ...]
+
+    @property
+    def accepted(self) -> tuple[Proposal, ...]:
+        return tuple(p for p in self.proposals if p.accepted)
+
+
+@dataclass(slots=True)
+class FreePlay:
+    """Unguided self-play: a buffer of valid programs per kind, and the moves of an iteration."""
+
+    teacher: Teacher
+    student: Student
+    prompts: PromptSet
+    cfg: AzrConfig
+    student_rewards: StudentRewards
+    seed: int
+    observer: Observer = field(repr=False)
+    buffers: dict[Kind, PracticeBuffer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind in FREE_KINDS:
+            self.buffers[kind] = PracticeBuffer(self.cfg.buffer_capacity)
+
+    def collect_seeds(self) -> Iterator[FreeProposals]:
+        """Proposals before the first update, until each buffer holds `seeds` or proposing has stopped helping.
+        Nothing is learned from them."""
+        for kind in FREE_KINDS:
+            for attempt in range(1 + 2 * self.cfg.seeds // self.cfg.proposals_per_kind):
+                if len(self.buffers[kind]) >= self.cfg.seeds:
+                    break
+                yield self._propose(kind, seed_of(self.seed, "seeds", kind, attempt), estimate=False)
+
+    def propose(self, kind: Kind, step: int) -> FreeProposals:
+        """One proposal per prompt, each tried `cfg.tries` times by the student on that kind of task."""
+        self.observer.phase(f"propose {kind}")
+        return self._propose(kind, seed_of(self.seed, step, "propose", kind), estimate=True)
+
+    def practice_tasks(self, kind: Kind, fresh: Sequence[Proposal], step: int) -> list[Task]:
+        """New tasks first, the rest from the buffer (AZR `max_new`)."""
+        rng = stream(self.seed, step, "practice", kind)
+        n = self.cfg.answers_per_kind
+        chosen = list(fresh) if len(fresh) <= n else rng.sample(list(fresh), n)
+        chosen += self.buffers[kind].draw(n - len(chosen), rng, exclude=fresh)
+        return [self._task(kind, proposal) for proposal in chosen]
+
+    def practise(self, tasks: Sequence[Task], step: int) -> Practice:
+        self.observer.phase("practice")
+        seeds = [seed_of(self.seed, step, "practice", place) for place in range(len(tasks))]
+        return self.student.practise(tasks, 1, seeds, self.student_rewards)
+
+    def _propose(self, kind: Kind, seed: int, *, estimate: bool) -> FreeProposals:
+        references = [self._references(kind, seed, place) for place in range(self.cfg.proposals_per_kind)]
+        pairs = self.cfg.pairs if kind is Kind.INDUCTION else 1
+        asked = [self.prompts.propose_freely(kind, shown, pairs) for shown in references]
+
+        def blank(place: int, text: str) -> Proposal:
+            return Proposal(id="", rung=f"propose {kind}", text=text, parent=references[place][0].id)
+
+        def read(place: int, text: str) -> Draft | Unreadable:
+            return self.prompts.read_free_proposal(kind, references[place], text, pairs)
+
+        written = self.teacher.write(asked, 1, seed, blank, read)
+        flat = [one for group in written for one in group]
+        scored = self._scored(kind, flat, seed) if estimate else flat
+        for one in scored:
+            self.observer.proposal(one.proposal)
+        self.buffers[kind].add([one.proposal for one in scored if one.proposal.accepted])
+
+        remaining = iter(scored)
+        groups = [
+            RolloutGroup(Role.TEACHER, f"propose {kind}", self.teacher.encode(prompt), (_rollout(next(remaining)),))
+            for prompt, group in zip(asked, written, strict=True)
+            if group
+        ]
+        return FreeProposals(tuple(one.proposal for one in scored), tuple(groups))
+
+    def _scored(self, kind: Kind, written: Sequence[Written], seed: int) -> list[Written]:
+        valid = [one.proposal for one in written if one.proposal.accepted]
+        seeds = [seed_of(seed, "try", proposal.id) for proposal in valid]
+        rates = iter(self.student.attempt([self._task(kind, p) for p in valid], self.cfg.tries, seeds))
+        scored = []
+        for one in written:
+            proposal = one.proposal
+            if proposal.accepted:
+                rate = next(rates)
+                # AZR: a proposal that could not be tried counts as never solved.
+                reward = free_reward(rate.passes, max(rate.tries, 1), self.cfg.zero_learnability_reward)
+                proposal = replace(proposal, passes=rate.passes, tries=rate.tries, reward=reward)
+            elif proposal.rejection is not Rejection.SANDBOX_FAULT:
+                proposal = replace(proposal, reward=self.cfg.invalid_reward)
+            scored.append(replace(one, proposal=proposal))
+        return scored
+
+    def _references(self, kind: Kind, seed: int, place: int) -> list[Proposal]:
+        """Up to `references` earlier programs; an induction proposal writes about one, of either other kind."""
+        rng = stream(seed, "references", place)
+        if kind is Kind.INDUCTION:
+            pool = self.buffers[rng.choice((Kind.ABDUCTION, Kind.DEDUCTION))]
+            return pool.draw(1, rng) or [IDENTITY]
+        return self.buffers[kind].draw(self.cfg.references, rng) or [IDENTITY]
+
+    def _task(self, kind: Kind, proposal: Proposal) -> Task:
+        match kind:
+            case Kind.ABDUCTION:
+                return abduction(proposal, 0)
+            case Kind.DEDUCTION:
+                return deduction(proposal, 0)
+            case _:
+                return induction(proposal, self.cfg.pairs // 2)
+
+
+def _rollout(one: Written) -> Rollout:
+    return Rollout(one.completion, one.proposal.reward, masked=one.proposal.rejection is Rejection.SANDBOX_FAULT)

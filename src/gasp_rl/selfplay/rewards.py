@@ -1,0 +1,50 @@
+"""What teacher and student earn: pure functions of counts. Sources: gasp.md §4.3 (paper Eq. 4-6), azr.md §3."""
+
+from gasp_rl.config import RungConfig, StudentRewards, TeacherRewards
+from gasp_rl.rollout import Judgement, Rejection
+
+
+def learnability(p: float, peak: float, sharpness: float) -> float:
+    """R(p; a, b) = [ (p/a) ((1-p)/(1-a))^((1-a)/a) ]^b, which is 1 at p = a and falls to 0 at 0 and 1 (paper App. A)."""
+    if p <= 0.0 or p >= 1.0:
+        return 0.0
+    ratio = (p / peak) * ((1.0 - p) / (1.0 - peak)) ** ((1.0 - peak) / peak)
+    return float(ratio**sharpness)
+
+
+def rung_reward(rung: RungConfig, passes: int, tries: int, rewards: TeacherRewards) -> float:
+    """The teacher's reward for a valid, new proposal that the student solved `passes` times of `tries`."""
+    if not rung.band.holds(passes, tries):
+        return rewards.outside_band
+    return learnability(passes / tries, rung.peak, rung.sharpness)
+
+
+def rejection_reward(rejection: Rejection, rewards: TeacherRewards) -> float:
+    """The teacher's reward for a proposal that never reached the student. A fault of ours earns 0 and is masked."""
+    return {
+        Rejection.MALFORMED: rewards.malformed,
+        Rejection.UNSAFE: rewards.unsafe,
+        Rejection.INVALID: rewards.invalid,
+        Rejection.NONDETERMINISTIC: rewards.nondeterministic,
+        Rejection.DUPLICATE: rewards.duplicate,
+        Rejection.TOO_HARD: rewards.outside_band,
+        Rejection.TOO_EASY: rewards.outside_band,
+        Rejection.SANDBOX_FAULT: 0.0,
+    }[rejection]
+
+
+def free_reward(passes: int, tries: int, zero_learnability: float) -> float:
+    """AZR's proposer reward: 1 - p, but `zero_learnability` where p is 0 or 1 (paper: 0, its code: -0.5)."""
+    if passes in {0, tries}:
+        return zero_learnability
+    return 1.0 - passes / tries
+
+
+def answer_reward(judgement: Judgement, rewards: StudentRewards) -> float:
+    """The student's reward. A fault of ours earns 0 and is masked."""
+    return {
+        Judgement.CORRECT: rewards.correct,
+        Judgement.WRONG: rewards.wrong,
+        Judgement.MALFORMED: rewards.malformed,
+        Judgement.SANDBOX_FAULT: 0.0,
+    }[judgement]
