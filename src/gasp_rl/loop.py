@@ -3,13 +3,16 @@
 The text here sees no thread, device, file or clock: concurrency lives inside `policy.sample` and `sandbox.execute`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from gasp_rl.config import GaspConfig, RlvrConfig
+from gasp_rl.config import GaspConfig, RlvrConfig, RunConfig
 from gasp_rl.learn.advantages import grpo
 from gasp_rl.learn.learner import Learner
 from gasp_rl.problem import Problem
-from gasp_rl.rollout import Iteration, Phase, Proposal
+from gasp_rl.progress import Observer
+from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal
+from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, JournalWriter
 from gasp_rl.selfplay.free import FREE_KINDS, FreePlay
 from gasp_rl.selfplay.play import Play, solve_problems
 from gasp_rl.selfplay.student import Student
@@ -22,11 +25,13 @@ def gasp_iteration(play: Play, learner: Learner, cfg: GaspConfig, step: int) -> 
     accepted: list[Proposal] = []
     for rung in cfg.ladder:  # the paper: lemma, then lift
         climb = play.propose(rung, frontier, step)  # rejection sampling: parse, validate, novelty, N tries, band
-        phases.append(Phase(rung.name, climb.proposals, (), learner.update(rung.name, climb.groups)))
+        update = learner.update(rung.name, climb.groups)
+        phases.append(Phase(rung.name, climb.proposals, (), update, climb.sampled_tokens))
         frontier, accepted = climb.frontier, [*accepted, *climb.accepted]
 
     practice = play.practise(play.practice_tasks(accepted, step), step)  # new tasks first, then from the buffer
-    phases.append(Phase("practice", (), practice.answers, learner.update("practice", practice.groups)))
+    update = learner.update("practice", practice.groups)
+    phases.append(Phase("practice", (), practice.answers, update, practice.sampled_tokens))
     return Iteration(step, tuple(phases), play.deck.drawn)
 
 
@@ -37,7 +42,8 @@ def azr_iteration(play: FreePlay, learner: Learner, step: int) -> Iteration:
     for kind in FREE_KINDS:
         free = play.propose(kind, step)
         practice = play.practise(play.practice_tasks(kind, free.accepted, step), step)
-        phases.append(Phase(str(kind), free.proposals, practice.answers))
+        tokens = free.sampled_tokens + practice.sampled_tokens
+        phases.append(Phase(str(kind), free.proposals, practice.answers, None, tokens))
         groups += [*free.groups, *practice.groups]
     phases.append(Phase("joint update", update=learner.update("joint update", groups)))
     return Iteration(step, tuple(phases))
@@ -48,5 +54,42 @@ def rlvr_iteration(
 ) -> Iteration:
     """Answer real problems in groups; reward is passing every test (RLVR by GRPO)."""
     practice = solve_problems(student, problems, cfg, seed, step)
-    phase = Phase("real problems", (), practice.answers, learner.update("real problems", practice.groups, credit=grpo))
-    return Iteration(step, (phase,))
+    update = learner.update("real problems", practice.groups, credit=grpo)
+    return Iteration(step, (Phase("real problems", (), practice.answers, update, practice.sampled_tokens),))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run made ready: what to do at each step, and where it is written down."""
+
+    config: RunConfig
+    iterate: Callable[[int], Iteration]
+    evaluate: Callable[[int], Iterable[Evaluation]]
+    """Evaluations of the current weights, after so many iterations."""
+    conclude: Callable[[Sequence[Evaluation]], Iterable[Evaluation]]
+    """What is measured once at the end, given all evaluations of the run: the base model's matched draws."""
+    journal: JournalWriter
+    observer: Observer
+
+
+def train(run: Run) -> None:
+    """Evaluate, iterate, evaluate every so often, conclude. Each record is on disk before the next step begins."""
+    steps, every = run.config.steps, run.config.evaluate.every
+    evaluations: list[Evaluation] = []
+
+    def record(found: Iterable[Evaluation]) -> None:
+        for evaluation in found:
+            run.journal.append(EvaluationRecord(evaluation))
+            run.observer.evaluation(evaluation)
+            evaluations.append(evaluation)
+
+    record(run.evaluate(0))
+    for step in range(1, steps + 1):
+        run.observer.iteration(step, steps)
+        run.journal.append(IterationRecord(run.iterate(step)))
+        if step % every == 0 or step == steps:
+            run.observer.phase("evaluate")
+            record(run.evaluate(step))
+    run.observer.phase("base model, matched draws")
+    record(run.conclude(evaluations))
+    run.journal.append(Finished())

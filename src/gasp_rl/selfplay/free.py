@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from gasp_rl.config import AzrConfig, StudentRewards
 from gasp_rl.curriculum.buffer import PracticeBuffer
+from gasp_rl.policy.policy import Policy
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Kind, Pair, Proposal, Rejection, Role, Rollout, RolloutGroup, Task
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
@@ -30,6 +31,7 @@ class FreeProposals:
 
     proposals: tuple[Proposal, ...]
     groups: tuple[RolloutGroup, ...]
+    sampled_tokens: int = 0
 
     @property
     def accepted(self) -> tuple[Proposal, ...]:
@@ -40,6 +42,7 @@ class FreeProposals:
 class FreePlay:
     """Unguided self-play: a buffer of valid programs per kind, and the moves of an iteration."""
 
+    policy: Policy
     teacher: Teacher
     student: Student
     prompts: PromptSet
@@ -91,6 +94,7 @@ class FreePlay:
         def read(place: int, text: str) -> Draft | Unreadable:
             return self.prompts.read_free_proposal(kind, references[place], text, pairs)
 
+        before = self.policy.sampled_tokens
         written = self.teacher.write(asked, 1, seed, blank, read)
         flat = [one for group in written for one in group]
         scored = self._scored(kind, flat, seed) if estimate else flat
@@ -100,11 +104,12 @@ class FreePlay:
 
         remaining = iter(scored)
         groups = [
-            RolloutGroup(Role.TEACHER, f"propose {kind}", self.teacher.encode(prompt), (_rollout(next(remaining)),))
+            RolloutGroup(Role.TEACHER, f"propose {kind}", self.policy.encode(prompt), (_rollout(next(remaining)),))
             for prompt, group in zip(asked, written, strict=True)
             if group
         ]
-        return FreeProposals(tuple(one.proposal for one in scored), tuple(groups))
+        tokens = self.policy.sampled_tokens - before
+        return FreeProposals(tuple(one.proposal for one in scored), tuple(groups), tokens)
 
     def _scored(self, kind: Kind, written: Sequence[Written], seed: int) -> list[Written]:
         valid = [one.proposal for one in written if one.proposal.accepted]

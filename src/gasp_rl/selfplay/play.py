@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from gasp_rl.config import GaspConfig, RlvrConfig, RungConfig, StudentRewards
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
+from gasp_rl.policy.policy import Policy
 from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Axis, Proposal, RolloutGroup, Task
@@ -25,6 +26,7 @@ class Climb:
     proposals: tuple[Proposal, ...]
     groups: tuple[RolloutGroup, ...]
     frontier: tuple[Foothold, ...]
+    sampled_tokens: int = 0
 
     @property
     def accepted(self) -> tuple[Proposal, ...]:
@@ -44,6 +46,7 @@ class _Slot:
 class Play:
     """Guided self-play: the state of the curriculum, and the moves of an iteration."""
 
+    policy: Policy
     teacher: Teacher
     student: Student
     deck: GoalpostDeck
@@ -65,6 +68,7 @@ class Play:
         """Rejection sampling (gasp.md §4.4): rounds of proposals until every foothold is climbed or given up and
         there are `min_programs` of them, or `max_attempts` rounds are over."""
         self.observer.phase(rung.name)
+        before = self.policy.sampled_tokens
         slots = [_Slot(foothold) for foothold in frontier]
         proposals: list[Proposal] = []
         groups: list[RolloutGroup] = []
@@ -84,7 +88,7 @@ class Play:
             self.archive.add([p for tried in written for p in tried if p.accepted])
             slots = self._next_slots(rung, slots, step, attempt, enough=len(proposals) >= self.cfg.min_programs)
         self.buffer.add([foothold.previous for foothold in above if foothold.previous])
-        return Climb(tuple(proposals), tuple(groups), tuple(above))
+        return Climb(tuple(proposals), tuple(groups), tuple(above), self.policy.sampled_tokens - before)
 
     def practice_tasks(self, accepted: Sequence[Proposal], step: int) -> list[Task]:
         """New tasks first, the rest from the buffer; each turned into one of the kinds, uniformly (gasp.md §5)."""

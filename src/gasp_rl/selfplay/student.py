@@ -40,6 +40,7 @@ class Practice:
 
     groups: tuple[RolloutGroup, ...] = ()
     answers: tuple[Answer, ...] = ()
+    sampled_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Student:
     def practise(self, tasks: Sequence[Task], n: int, seeds: Sequence[int], rewards: StudentRewards) -> Practice:
         """Answer each task `n` times, to be trained on."""
         groups, answers = [], []
+        before = self._policy.sampled_tokens
         for task, judged in zip(tasks, self._answer(tasks, n, seeds), strict=True):
             rollouts = []
             for one in judged:
@@ -80,7 +82,7 @@ class Student:
             if rollouts:
                 prompt = self._policy.encode(ask(self._prompts, task))
                 groups.append(RolloutGroup(Role.STUDENT, task.kind, prompt, tuple(rollouts)))
-        return Practice(tuple(groups), tuple(answers))
+        return Practice(tuple(groups), tuple(answers), self._policy.sampled_tokens - before)
 
     def _answer(self, tasks: Sequence[Task], n: int, seeds: Sequence[int]) -> list[list[_Judged]]:
         """Sample and judge, one kind of task at a time; programs run while later answers are still being sampled."""

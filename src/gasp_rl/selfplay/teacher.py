@@ -139,9 +139,6 @@ class Teacher:
             written[place][sample] = replace(one, proposal=proposal)
         return written
 
-    def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        return self._policy.encode(prompt)
-
     def _ask(self, rung: RungConfig, foothold: Foothold, cfg: GaspConfig) -> Prompt:
         goalpost = foothold.goalpost if rung.sees in {"goalpost", "both"} else None
         previous = foothold.previous if rung.sees in {"previous", "both"} else None
