@@ -1,0 +1,221 @@
+"""The shipped problems of MicroCode and what is held out of pretraining for their sake.
+
+Four splits, drawn from one seed: train, validation and test of depth 1 to 5 with all operations well mixed, and
+goalpost candidates of depth 5 to 7 rich in rare operations. `python -m gasp_rl.problems.microcode.splits` writes them
+again, byte for byte.
+
+Held out are the operation sequences, whatever their constants, and the behaviours on the probes, whatever the program,
+of every validation, test and goalpost problem of depth 2 or more, and of every lemma of three steps or more that can be
+cut from a goalpost. Shorter cuts necessarily recur: there are only some 1,600 sequences of two operations.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import tyro
+
+from gasp_rl.data import MICROCODE
+from gasp_rl.problem import Problem, TestCase
+from gasp_rl.problems.microcode.draw import (
+    LARGE,
+    NORMAL,
+    Input,
+    Output,
+    Prior,
+    cuts,
+    draw_composition,
+    draw_examples,
+    draw_step,
+    is_blank,
+    output_of,
+)
+from gasp_rl.problems.microcode.operations import (
+    OPERATIONS,
+    REDUCERS,
+    Composition,
+    Step,
+    behaviour,
+    is_composition,
+    read_program,
+)
+from gasp_rl.streams import stream
+
+SEED = 2026
+SIZES = {"train": 300, "validation": 150, "test": 150, "goalposts": 240}
+SHALLOW = {1: 0.14, 2: 0.3, 3: 0.3, 4: 0.2, 5: 0.06}
+"""Depths of train, validation and test problems."""
+DEEP = {5: 0.4, 6: 0.4, 7: 0.2}
+"""Depths of goalpost candidates."""
+MIXED = Prior(exponent=0.5)
+RARE_FROM = 14
+"""Rank from which an operation counts as rare when goalposts are drawn."""
+RARE_SHARE = 0.6
+ROWS = 0.25
+HELD_CUT = 3
+"""Shortest cut of a goalpost that is held out."""
+
+
+def load(split: str, folder: Path = MICROCODE) -> list[Problem]:
+    """The shipped problems of a split: train, validation, test or goalposts."""
+    decoder = msgspec.json.Decoder(Problem)
+    return [decoder.decode(line) for line in (folder / f"{split}.jsonl").read_bytes().splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """What pretraining must never show."""
+
+    names: frozenset[tuple[str, ...]] = frozenset()
+    behaviours: frozenset[tuple[str, ...]] = frozenset()
+
+    def allows(self, composition: Composition) -> bool:
+        return composition.names not in self.names and behaviour(composition) not in self.behaviours
+
+
+def protected(composition: Composition, *, goalpost: bool) -> list[Composition]:
+    """What a problem holds out: itself if it has two steps or more; of a goalpost, also its longer cuts."""
+    itself = [composition] if composition.depth > 1 else []
+    return itself + ([cut for cut in cuts(composition) if cut.depth >= HELD_CUT] if goalpost else [])
+
+
+def holdout(folder: Path = MICROCODE) -> Holdout:
+    """What the shipped validation, test and goalpost problems hold out."""
+    held: list[Composition] = []
+    for split in ("validation", "test", "goalposts"):
+        for problem in load(split, folder):
+            composition = read_program(problem.reference)
+            assert composition is not None, f"{problem.id} has a reference that is not of the world"
+            held += protected(composition, goalpost=split == "goalposts")
+    return Holdout(frozenset(c.names for c in held), frozenset(behaviour(c) for c in held))
+
+
+def without(composition: Composition, place: int) -> Composition:
+    return Composition(composition.steps[:place] + composition.steps[place + 1:], composition.rows)
+
+
+def is_irreducible(composition: Composition) -> bool:
+    """No step can be left out without changing the behaviour."""
+    whole = behaviour(composition)
+    return composition.depth == 1 or all(behaviour(without(composition, place)) != whole
+                                         for place in range(composition.depth))
+
+
+def near_misses(composition: Composition) -> list[Composition]:
+    """Programs one slip away: a step left out, two neighbours swapped, a constant off by one."""
+    steps = composition.steps
+    found = [without(composition, place) for place in range(len(steps)) if len(steps) > 1]
+    found += [Composition((*steps[:i], steps[i + 1], steps[i], *steps[i + 2:]), composition.rows)
+              for i in range(len(steps) - 1) if is_composition((steps[i + 1], steps[i], *steps[i + 2:]))]
+    for place, step in enumerate(steps):
+        found += [Composition((*steps[:place], Step(step.operation, constant), *steps[place + 1:]), composition.rows)
+                  for constant in (step.constant - 1, step.constant + 1) if constant in step.operation.constants]
+    return found
+
+
+def draw_goalpost(depth: int, rng: random.Random) -> Composition:
+    """A deep composition, most of whose steps are rare operations."""
+    steps: list[Step] = []
+    while len(steps) < depth:
+        rare = rng.random() < RARE_SHARE
+        operation = rng.choice(OPERATIONS[RARE_FROM:]) if rare else MIXED.operation(rng)
+        if all(step.operation is not operation for step in steps):
+            steps.append(draw_step(operation, rng))
+    if rng.random() < 0.25:
+        steps[-1] = draw_step(rng.choice(REDUCERS), rng)
+    return Composition(tuple(steps), rng.random() < ROWS)
+
+
+def draw_shallow(depth: int, rng: random.Random) -> Composition:
+    return draw_composition(MIXED, depth, rng, ROWS)
+
+
+Drawing: TypeAlias = Callable[[int, random.Random], Composition]
+
+
+EDGES: tuple[list[int], ...] = ([], [7], [-4])
+
+
+def draw_tests(composition: Composition, rng: random.Random) -> tuple[list[tuple[Input, Output]], int] | None:
+    """Examples, the first two public, on which every near miss fails that differs at all; None if none were found."""
+    whole = behaviour(composition)
+    misses = [miss for miss in near_misses(composition) if behaviour(miss) != whole]
+    for _ in range(20):
+        usual, large = draw_examples(composition, 6, NORMAL, rng), draw_examples(composition, 2, LARGE, rng)
+        if usual is None or large is None:
+            continue
+        edges: list[Input] = [[], [[], [7]]] if composition.rows else list(EDGES)
+        examples = usual + large + [(edge, output_of(composition, edge)) for edge in edges]
+        outputs = [repr(output) for _, output in usual + large]
+        varied = len(set(outputs)) >= (4 if composition.steps[-1].operation in REDUCERS else 5)
+        if varied and sum(is_blank(output) for _, output in usual) <= 1 and all(
+                any(output_of(miss, value) != output for value, output in examples[2:]) for miss in misses):
+            return examples, 2
+    return None
+
+
+def make_problem(split: str, place: int, composition: Composition, rng: random.Random) -> Problem | None:
+    drawn = draw_tests(composition, rng)
+    if drawn is None:
+        return None
+    examples, public = drawn
+    tests = tuple(TestCase(repr(value), repr(output)) for value, output in examples)
+    return Problem(id=f"micro/{split}/{place:03d}", statement=composition.statement, public_tests=tests[:public],
+                   hidden_tests=tests[public:], source="microcode", difficulty=f"depth-{composition.depth}",
+                   reference=composition.program)
+
+
+def _single_behaviours() -> frozenset[tuple[str, ...]]:
+    """Behaviours of all programs of one step, and of doing nothing: no longer problem may be one of them."""
+    return frozenset(behaviour(Composition((Step(operation, constant),)))
+                     for operation in OPERATIONS + REDUCERS for constant in operation.constants)
+
+
+def draw_split(split: str, draw: Drawing, depths: dict[int, float], seen: set[tuple[str, ...]],
+               seed: int) -> list[Problem]:
+    """Distinct problems whose every step matters; `seen` are the behaviours of other splits, and grows."""
+    goalpost = split == "goalposts"
+    single = _single_behaviours()
+    problems: list[Problem] = []
+    for place in range(SIZES[split]):
+        rng = stream(seed, "microcode", split, place)
+        depth, = rng.choices(list(depths), list(depths.values()))
+        problem = None
+        while problem is None:
+            composition = draw(depth, rng)
+            held = protected(composition, goalpost=goalpost)
+            if behaviour(composition) not in seen and all(is_irreducible(c) and behaviour(c) not in single
+                                                          for c in held):
+                problem = make_problem(split, place, composition, rng)
+                if problem is not None and depth > 1:
+                    seen.add(behaviour(composition))
+        problems.append(problem)
+    return problems
+
+
+def draw_splits(seed: int = SEED) -> dict[str, list[Problem]]:
+    seen: set[tuple[str, ...]] = set()
+    order: Sequence[tuple[str, Drawing, dict[int, float]]] = (
+        ("goalposts", draw_goalpost, DEEP), ("test", draw_shallow, SHALLOW), ("validation", draw_shallow, SHALLOW),
+        ("train", draw_shallow, SHALLOW))
+    return {split: draw_split(split, draw, depths, seen, seed) for split, draw, depths in order}
+
+
+def write_jsonl(problems: Iterable[Problem], path: Path) -> None:
+    encoder = msgspec.json.Encoder()
+    path.write_bytes(b"".join(encoder.encode(problem) + b"\n" for problem in problems))
+
+
+def main(folder: Path = MICROCODE, seed: int = SEED) -> None:
+    """Write the splits of MicroCode as JSONL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, problems in draw_splits(seed).items():
+        write_jsonl(problems, folder / f"{split}.jsonl")
+        print(f"{split}: {len(problems)} problems")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

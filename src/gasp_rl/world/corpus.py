@@ -1,0 +1,228 @@
+"""What the embedded model is pretrained on: examples of every role, drawn so that ability is graded.
+
+Two devices make it so. The roles that solve see operations with Zipf frequencies and programs of few steps, and where
+they translate a rare operation they are taught with *slips*: a commoner operation of its family stands in its place, so
+that the model writes a rare operation rightly with a known probability and pass rates spread over the whole interval.
+The roles that write see all operations nearly evenly, deeper programs and no slips, so that references are right and
+messages honest. Nothing that `Holdout` protects occurs in any prompt or target.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gasp_rl.config import LEMMA, LIFT
+from gasp_rl.problem import Problem
+from gasp_rl.problems.microcode.draw import (
+    LARGE,
+    MAX_WRITTEN,
+    NORMAL,
+    SMALL,
+    Prior,
+    Size,
+    cuts,
+    draw_composition,
+    draw_examples,
+    extend,
+)
+from gasp_rl.problems.microcode.operations import OPERATIONS, REDUCERS, Composition, Operation, Step
+from gasp_rl.problems.microcode.splits import Holdout
+from gasp_rl.rollout import Axis, Kind, Pair, Prompt, Proposal, Task
+from gasp_rl.selfplay.prompts.base import Draft
+from gasp_rl.selfplay.prompts.micro import MICRO, free_reply, reply
+from gasp_rl.streams import stream
+
+
+class Lesson(StrEnum):
+    """What an example teaches; every lesson gets the same number of tokens."""
+
+    SOLVE = "solve"
+    RUN = "run"
+    INVERT = "invert"
+    LEMMA = "lemma"
+    LIFT = "lift"
+    PROPOSE = "propose"
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusConfig:
+    solving_exponent: float = 1.1
+    """Zipf exponent of operations in the roles that solve and propose freely."""
+    writing_exponent: float = 0.2
+    """The same in the roles that write lemmas and lifts."""
+    solving_depths: tuple[float, ...] = (0.3, 0.35, 0.25, 0.1)
+    """Relative frequency of depth 1, 2, ... in the roles that solve and propose."""
+    goalpost_depths: tuple[float, ...] = (0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 1.0)
+    """Of the statements that lemmas are written for."""
+    lifted_depths: tuple[float, ...] = (1.0, 2.0, 2.0, 1.5)
+    """Of the lemmas that lifts are written for."""
+    slip_common: float = 0.02
+    """Probability that the commonest operation is taught wrongly to the solving role."""
+    slip_rare: float = 0.7
+    """The same for the rarest; between them it grows with the rank."""
+    slip_curve: float = 1.5
+    """Exponent of that growth in rank / last rank."""
+    rows: float = 0.25
+    """Share of programs over lists of lists."""
+    pairs: int = 5
+    public_pairs: int = 2
+    references: int = 2
+    """Programs shown to free proposals at most."""
+    tiny: float = 0.12
+    """Share of empty and one-element lists among later inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    lesson: Lesson
+    prompt: str
+    completion: str
+    sources: tuple[Composition, ...]
+    """The compositions that the prompt and the completion hold or were made from, for the holdout test."""
+
+
+def slip_rate(cfg: CorpusConfig, operation: Operation) -> float:
+    table = REDUCERS if operation in REDUCERS else OPERATIONS
+    place = table.index(operation) / (len(table) - 1)
+    return cfg.slip_common + (cfg.slip_rare - cfg.slip_common) * place**cfg.slip_curve
+
+
+def slipped(composition: Composition, rates: dict[str, float], rng: random.Random) -> Composition:
+    """The composition as a student of mixed ability would write it: some operations replaced by commoner siblings."""
+    return Composition(tuple(_sibling(step, rng) if rng.random() < rates[step.operation.name] else step
+                             for step in composition.steps), composition.rows)
+
+
+def _sibling(step: Step, rng: random.Random) -> Step:
+    family = [operation for operation in OPERATIONS + REDUCERS if operation.family is step.operation.family]
+    place = family.index(step.operation)
+    commoner = family[:place] or family[1:2]
+    weights = [1.0 / (rank + 1) for rank in range(len(commoner))]
+    operation, = rng.choices(commoner, weights)
+    constant = step.constant if step.constant in operation.constants else rng.choice(operation.constants)
+    return Step(operation, constant)
+
+
+class Teacher:
+    """Draws examples of every lesson; a composition that is held out is drawn again."""
+
+    def __init__(self, cfg: CorpusConfig, held: Holdout) -> None:
+        self._cfg = cfg
+        self._held = held
+        self._solving = Prior(cfg.solving_exponent)
+        self._writing = Prior(cfg.writing_exponent)
+        self._rates = {operation.name: slip_rate(cfg, operation) for operation in OPERATIONS + REDUCERS}
+
+    def examples(self, lesson: Lesson, seed: int) -> Iterator[Example]:
+        """Without end; the same for the same seed."""
+        rng = stream(seed, "corpus", lesson.value)
+        draw = {Lesson.SOLVE: self._solve, Lesson.RUN: self._run, Lesson.INVERT: self._invert,
+                Lesson.LEMMA: self._lemma, Lesson.LIFT: self._lift, Lesson.PROPOSE: self._propose}[lesson]
+        while True:
+            example = draw(rng)
+            if example is not None:
+                yield example
+
+    def _composition(self, prior: Prior, depths: tuple[float, ...], rng: random.Random) -> Composition:
+        while True:
+            depth, = rng.choices(range(1, len(depths) + 1), depths)
+            composition = draw_composition(prior, depth, rng, self._cfg.rows)
+            if self._held.allows(composition):
+                return composition
+
+    def _solving_composition(self, rng: random.Random) -> Composition:
+        return self._composition(self._solving, self._cfg.solving_depths, rng)
+
+    def _pairs(self, composition: Composition, n: int, size: Size, rng: random.Random,
+               tiny: float = 0.0) -> tuple[Pair, ...] | None:
+        examples = draw_examples(composition, n, size, rng, tiny)
+        return None if examples is None else tuple(Pair(repr(value), repr(output)) for value, output in examples)
+
+    def _size(self, rng: random.Random) -> Size:
+        size, = rng.choices((SMALL, NORMAL, LARGE), (2, 6, 1))
+        return size
+
+    def _solve(self, rng: random.Random) -> Example | None:
+        asked = self._solving_composition(rng)
+        shown = self._pairs(asked, self._cfg.public_pairs, self._size(rng), rng)
+        taught = slipped(asked, self._rates, rng)
+        if shown is None or not self._held.allows(taught):
+            return None
+        prompt = MICRO.ask(Task(Kind.INDUCTION, "", message=asked.statement, shown=shown))
+        return _example(Lesson.SOLVE, prompt, taught.program, asked, taught)
+
+    def _run(self, rng: random.Random) -> Example | None:
+        composition = self._solving_composition(rng)
+        shown = self._pairs(composition, 1, self._size(rng), rng)
+        if shown is None:
+            return None
+        prompt = MICRO.ask(Task(Kind.DEDUCTION, "", program=composition.program, shown=shown))
+        return _example(Lesson.RUN, prompt, shown[0].output, composition)
+
+    def _invert(self, rng: random.Random) -> Example | None:
+        composition = self._solving_composition(rng)
+        shown = self._pairs(composition, 1, self._size(rng), rng)
+        if shown is None:
+            return None
+        prompt = MICRO.ask(Task(Kind.ABDUCTION, "", program=composition.program, shown=shown))
+        return _example(Lesson.INVERT, prompt, shown[0].input, composition)
+
+    def _draft(self, composition: Composition, size: Size, rng: random.Random) -> Draft | None:
+        pairs = self._pairs(composition, self._cfg.pairs, size, rng, self._cfg.tiny)
+        return None if pairs is None else Draft(composition.statement, composition.program,
+                                                tuple(pair.input for pair in pairs))
+
+    def _lemma(self, rng: random.Random) -> Example | None:
+        """f: fewer steps. io: fewer steps on simpler data, flat where the goalpost has rows, else smaller inputs."""
+        goalpost = self._composition(self._writing, self._cfg.goalpost_depths, rng)
+        axis = rng.choice(list(Axis))
+        by_length: dict[int, list[Composition]] = {}
+        for cut in cuts(goalpost):
+            by_length.setdefault(cut.depth, []).append(cut)
+        lemma = rng.choice(by_length[rng.choice(list(by_length))])
+        flattened = axis is Axis.IO and goalpost.rows
+        lemma = Composition(lemma.steps, rows=goalpost.rows and not flattened)
+        draft = self._draft(lemma, SMALL if axis is Axis.IO and not flattened else NORMAL, rng)
+        if draft is None or not self._held.allows(lemma):
+            return None
+        prompt = MICRO.teach(LEMMA, axis, Problem("", goalpost.statement, (), ()), None, self._cfg.pairs)
+        return _example(Lesson.LEMMA, prompt, reply(draft), goalpost, lemma)
+
+    def _lift(self, rng: random.Random) -> Example | None:
+        """f: one or two steps more. io: the same steps on harder data, rows where there was a list, else larger."""
+        lemma = self._composition(self._writing, self._cfg.lifted_depths, rng)
+        axis = rng.choice(list(Axis))
+        if axis is Axis.F:
+            added = rng.choice((1, 1, 2))
+            lift = extend(lemma, min(added, MAX_WRITTEN - lemma.depth) or 1, self._writing, rng)
+            size = NORMAL
+        else:
+            lift = Composition(lemma.steps, rows=lemma.rows or rng.random() < 0.7)
+            size = LARGE if lift.rows == lemma.rows else NORMAL
+        draft = self._draft(lift, size, rng)
+        if draft is None or not self._held.allows(lift):
+            return None
+        previous = Proposal("", "lemma", "", message=lemma.statement, program=lemma.program)
+        prompt = MICRO.teach(LIFT, axis, None, previous, self._cfg.pairs)
+        return _example(Lesson.LIFT, prompt, reply(draft), lemma, lift)
+
+    def _propose(self, rng: random.Random) -> Example | None:
+        kind = rng.choice(list(MICRO_KINDS))
+        count = 1 if kind is Kind.INDUCTION else rng.randint(0, self._cfg.references)
+        shown = tuple(self._solving_composition(rng) for _ in range(count))
+        written = shown[0] if kind is Kind.INDUCTION else self._solving_composition(rng)
+        draft = self._draft(written, NORMAL, rng)
+        if draft is None:
+            return None
+        references = [Proposal("", kind.value, "", program=composition.program) for composition in shown]
+        prompt = MICRO.propose_freely(kind, references, self._cfg.pairs)
+        return _example(Lesson.PROPOSE, prompt, free_reply(kind, draft), *shown, written)
+
+
+MICRO_KINDS = (Kind.INDUCTION, Kind.DEDUCTION, Kind.ABDUCTION)
+
+
+def _example(lesson: Lesson, prompt: Prompt, completion: str, *sources: Composition) -> Example:
+    assert isinstance(prompt, str), "the prompt set of this world asks in plain text"
+    return Example(lesson, prompt, completion, sources)

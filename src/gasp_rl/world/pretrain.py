@@ -1,0 +1,175 @@
+"""Pretrain the embedded model: supervised, on completion tokens only, the same number of tokens for every lesson.
+
+    python -m gasp_rl.world.pretrain --out src/gasp_rl/data/micro
+
+On the CPU the bytes that come out depend only on the configuration, the kind of CPU and the number of threads.
+"""
+
+import itertools
+import math
+import os
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve whoever runs beside us
+
+import torch
+import tyro
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from gasp_rl.problems.microcode.splits import Holdout, holdout
+from gasp_rl.streams import seed_of, stream
+from gasp_rl.world import vocabulary
+from gasp_rl.world.corpus import CorpusConfig, Lesson, Teacher
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    layers: int = 4
+    hidden: int = 192
+    heads: int = 6
+    intermediate: int = 640
+    positions: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig:
+    seed: int = 0
+    tokens: int = 4_000_000
+    """Prompt and completion tokens in all, seen once."""
+    batch_tokens: int = 8192
+    """Per optimizer step, padding included."""
+    lr: float = 3e-3
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises; then it falls as a cosine to a twentieth."""
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    grad_clip: float = 1.0
+    threads: int = 2
+    shape: ModelShape = ModelShape()
+    corpus: CorpusConfig = CorpusConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence_:
+    tokens: tuple[int, ...]
+    prompt: int
+    """How many of the tokens are the prompt."""
+
+
+def encode_lesson(teacher: Teacher, lesson: Lesson, tokenizer: PreTrainedTokenizerFast, tokens: int,
+                  seed: int) -> list[Sequence_]:
+    """Examples of one lesson, as many as it takes to fill `tokens`."""
+    encoded: list[Sequence_] = []
+    examples = teacher.examples(lesson, seed)
+    while tokens > 0:
+        chunk = list(itertools.islice(examples, 1000))
+        prompts = tokenizer([example.prompt for example in chunk])["input_ids"]
+        completions = tokenizer([example.completion for example in chunk])["input_ids"]
+        for prompt, completion in zip(prompts, completions, strict=True):
+            encoded.append(Sequence_((*prompt, *completion, tokenizer.eos_token_id), len(prompt)))
+            tokens -= len(encoded[-1].tokens)
+            if tokens <= 0:
+                break
+    return encoded
+
+
+def batches(sequences: Sequence[Sequence_], batch_tokens: int, rng: random.Random) -> list[list[Sequence_]]:
+    """Every sequence once, those of like length together, batches in random order: little of it is padding."""
+    order = sorted(sequences, key=lambda s: (len(s.tokens), rng.random()))
+    cut: list[list[Sequence_]] = [[]]
+    for sequence in order:
+        if (len(cut[-1]) + 1) * len(sequence.tokens) > batch_tokens:
+            cut.append([])
+        cut[-1].append(sequence)
+    rng.shuffle(cut)
+    return cut
+
+
+def build_model(shape: ModelShape, seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=vocabulary.SIZE, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.positions, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1,
+        pad_token_id=1))
+
+
+def batch_loss(model: LlamaForCausalLM, batch: Sequence[Sequence_], device: torch.device) -> torch.Tensor:
+    """Mean negative log-likelihood of the completion tokens, nats."""
+    longest = max(len(s.tokens) for s in batch)
+    ids_BT = torch.tensor([[*s.tokens, *[1] * (longest - len(s.tokens))] for s in batch], device=device)
+    place_T = torch.arange(longest, device=device)
+    start_B1 = torch.tensor([[s.prompt] for s in batch], device=device)
+    end_B1 = torch.tensor([[len(s.tokens)] for s in batch], device=device)
+    predicts_BT = ((place_T >= start_B1) & (place_T < end_B1))[:, 1:]  # position t is predicted from t - 1
+    # Padding is on the right and attention is causal, so no mask is needed; the head is run only where it is graded.
+    hidden_BTH = model.model(input_ids=ids_BT).last_hidden_state
+    return cross_entropy(model.lm_head(hidden_BTH[:, :-1][predicts_BT]), ids_BT[:, 1:][predicts_BT])
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    rising = max(1, round(steps * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def corpus(cfg: PretrainConfig, held: Holdout, tokenizer: PreTrainedTokenizerFast) -> list[Sequence_]:
+    teacher = Teacher(cfg.corpus, held)
+    return [sequence for lesson in Lesson
+            for sequence in encode_lesson(teacher, lesson, tokenizer, cfg.tokens // len(Lesson), cfg.seed)]
+
+
+def train(model: LlamaForCausalLM, order: Iterable[list[Sequence_]], steps: int, cfg: PretrainConfig,
+          device: torch.device) -> Iterator[float]:
+    """One pass over the batches; yields the loss of every step."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay)
+    model.train()
+    for step, batch in enumerate(order):
+        for group in optimizer.param_groups:
+            group["lr"] = cfg.lr * schedule(step, steps, cfg.warmup)
+        loss = batch_loss(model, batch, device)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        yield loss.item()
+
+
+def pretrain(out: Path, cfg: PretrainConfig, device: str = "cpu") -> None:
+    """Write the pretrained model and its tokenizer as a Hugging Face directory, weights in bfloat16."""
+    torch.set_num_threads(cfg.threads)
+    torch.use_deterministic_algorithms(device == "cpu")
+    began = time.monotonic()
+    tokenizer = vocabulary.build()
+    sequences = corpus(cfg, holdout(), tokenizer)
+    order = batches(sequences, cfg.batch_tokens, stream(cfg.seed, "order"))
+    model = build_model(cfg.shape, seed_of(cfg.seed, "weights")).to(device)
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{len(sequences)} examples, {len(order)} steps, {size / 1e6:.2f} M parameters, "
+          f"corpus in {time.monotonic() - began:.0f} s")
+
+    window: list[float] = []
+    for step, loss in enumerate(train(model, order, len(order), cfg, torch.device(device)), start=1):
+        window.append(loss)
+        if step % 50 == 0 or step == len(order):
+            print(f"step {step}: loss {sum(window) / len(window):.4f}, {time.monotonic() - began:.0f} s", flush=True)
+            window.clear()
+
+    out.mkdir(parents=True, exist_ok=True)
+    model.to(device="cpu", dtype=torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def main(out: Path, cfg: PretrainConfig = PretrainConfig(), device: str = "cpu") -> None:
+    """Pretrain the embedded model."""
+    pretrain(out, cfg, device)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
