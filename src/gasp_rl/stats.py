@@ -42,11 +42,10 @@ def paired_exact_test(
     problems: Collection[str], first: Collection[str], second: Collection[str]
 ) -> PairedTest:
     """McNemar's exact test: of the problems that just one arm solved, is each arm's share a fair coin's?"""
-    from scipy.stats import binomtest  # noqa: PLC0415  slow to import, and only a summary needs it
-
     both = sum(p in first and p in second for p in problems)
     only_first = sum(p in first and p not in second for p in problems)
     only_second = sum(p in second and p not in first for p in problems)
     discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    tail = sum(math.comb(discordant, i) for i in range(min(only_first, only_second) + 1))
+    p_value = min(1.0, math.ldexp(tail, 1 - discordant))  # both tails of a fair coin
     return PairedTest(both, only_first, only_second, len(problems) - both - discordant, p_value)

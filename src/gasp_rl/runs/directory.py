@@ -35,6 +35,11 @@ class RunDirectory:
         return self.root / "checkpoints"
 
     @property
+    def model(self) -> Path:
+        """The trained model, as a Hugging Face directory; there once the run has finished."""
+        return self.root / "model"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

@@ -176,7 +176,9 @@ class JournalWriter:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(f"{self.path} is being written by another process; wait for it or use another --out") from error
+            raise RunError(
+                f"{self.path} is being written by another process; wait for it or use another --out"
+            ) from error
 
     def _cut(self) -> None:
         """Leave nothing behind the last whole record."""
@@ -249,7 +251,9 @@ def _read(data: bytes, path: Path) -> tuple[Journal, list[_Mark]]:
         try:
             record, checksum = _decode(line, marks[-1].sum)
         except _NewerSchemaError as error:
-            raise RunError(f"{path} line {number} has schema {error}, this gasp-rl reads {SCHEMA}: use a newer one") from error
+            raise RunError(
+                f"{path} line {number} has schema {error}, this gasp-rl reads {SCHEMA}: use a newer one"
+            ) from error
         except (msgspec.MsgspecError, ValueError) as error:
             if number < len(lines):
                 raise RunError(f"{path} line {number} is corrupt ({error}); restore the file from a copy") from error

@@ -1,0 +1,118 @@
+"""A run in words: the sentence on top of the report and the summary at the end of a command. Honest when little fell."""
+
+from collections.abc import Sequence
+
+from gasp_rl.report import numbers
+from gasp_rl.report.numbers import Comparison
+from gasp_rl.rollout import Proposal
+from gasp_rl.runs.journal import Finished, Journal, Stopped
+
+SURE = 0.05
+"""A difference with a larger p-value is called what it may be: chance."""
+
+
+def headline(journal: Journal) -> str:
+    """The run in one or two sentences."""
+    if journal.started is None:
+        return "This run has not begun: its journal is empty."
+    done = len(journal.iterations)
+    evaluated = numbers.trained(numbers.of_split(journal, numbers.GOALPOSTS))
+    if not evaluated:
+        return f"{_progress(journal)}; its goalposts have not been evaluated since training began."
+
+    solves = numbers.solves(evaluated)
+    fallen = sum(s.solved for s in solves.values())
+    after = f"After {plural(done, 'iteration')} of {journal.started.config.recipe}"
+    if fallen == 0:
+        found = f"{after} none of the {len(solves)} goalposts has fallen."
+    else:
+        found = f"{after} the student has solved {fallen} of {len(solves)} goalposts that the base model did not solve."
+    compared = numbers.comparison(journal)
+    return f"{found} {_against_base(compared)}" if compared else found
+
+
+def ending(journal: Journal) -> str:
+    """How the run stands, for people who wonder whether they see all of it."""
+    match journal.ending:
+        case Finished():
+            return "finished"
+        case Stopped(reason=reason):
+            return f"stopped: {reason}"
+        case None if journal.started is None:
+            return "not begun"
+        case None:
+            return "not finished: still running, or ended without a word"
+
+
+def summary(journal: Journal) -> str:
+    """What fell, compared with what, at what cost: a few lines for the terminal."""
+    lines = [headline(journal)]
+    if journal.started is None:
+        return lines[0]
+
+    solves = numbers.solves(numbers.trained(numbers.of_split(journal, numbers.GOALPOSTS)))
+    fallen = sorted((s for s in solves.values() if s.solved), key=lambda s: -s.confirmed)
+    if fallen:
+        named = ", ".join(f"{s.problem} ({s.confirmed} of {s.samples} draws)" for s in fallen[:6])
+        more = f" and {len(fallen) - 6} more" if len(fallen) > 6 else ""
+        lines.append(f"Fallen: {named}{more}. Solved at least twice: {sum(s.solid for s in fallen)}.")
+
+    for rung in numbers.rungs(journal):
+        written = [p for p in numbers.proposals(journal) if p.rung == rung]
+        lines.append(
+            f"{rung.capitalize()}s accepted: {sum(p.accepted for p in written)} of {len(written)}"
+            f"{_main_reason(written)}."
+        )
+
+    ks = journal.started.config.evaluate.ks
+    for k in (ks[0], ks[-1]) if len(ks) > 1 else ks:
+        points = numbers.validation_over_time(journal, k)
+        if len(points) > 1:
+            best = max(points, key=lambda point: point[1])
+            lines.append(
+                f"Validation pass@{k}: {points[0][1]:.1%} before, {points[-1][1]:.1%} after, "
+                f"best {best[1]:.1%} at iteration {best[0]:g}."
+            )
+
+    lines.append(f"Cost: {numbers.sampled_tokens(journal):,} tokens sampled.")
+    if journal.ending is None or isinstance(journal.ending, Stopped):
+        lines.append(f"The run is {ending(journal)}." if journal.ending is None else f"The run {ending(journal)}.")
+    return "\n".join([*lines, *journal.notes])
+
+
+def probability(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _progress(journal: Journal) -> str:
+    assert journal.started is not None
+    config = journal.started.config
+    return f"{len(journal.iterations)} of {plural(config.steps, 'iteration')} of {config.recipe} are done"
+
+
+def _against_base(found: Comparison) -> str:
+    if not found.matched:
+        return (
+            f"The base model solved {len(found.base)}, but with {found.base_draws:,} draws each against "
+            f"{found.run_draws:,}: the two cannot be compared."
+        )
+
+    same = f"The base model, given the same {found.base_draws:,} draws each, solved {len(found.base)}"
+    if len(found.run) <= len(found.base):
+        return f"{same}: training shows no gain here."
+    test = f"paired exact test: {probability(found.p_value)}"
+    return f"{same} ({test})." if found.p_value < SURE else f"{same} ({test}; the difference may be chance)."
+
+
+def _main_reason(written: Sequence[Proposal]) -> str:
+    """What stopped most of the others."""
+    stages = numbers.funnel(written)
+    lost = [(count, reason) for stage in stages for reason, count in stage.lost]
+    if not lost:
+        return ""
+    count, reason = max(lost)
+    return f"; most others {reason.value.replace('_', ' ')} ({count})"
