@@ -98,8 +98,15 @@ class NoveltyConfig:
     """A proposal whose cosine to any accepted item exceeds this is a duplicate (gasp.md §4.4: strictly above)."""
     fuse: Literal["mean", "any", "all"] = "mean"
     """How text and code similarity join: their mean, either one, or both (gasp.md §13 no. 2)."""
+    text_weight: float = 0.04
+    """Weight of the text in "mean". Below 1 - threshold, the same program is the same task however it is worded; the
+    hashed embedder needs that, since it cannot know that "drop the odds" is "keep the evens" (a learned one: 0.5)."""
     scope: Literal["union", "own"] = "union"
     """Compare with everything accepted, or with items of the same rung only."""
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.threshold <= 1.0, "novelty.threshold", "between 0 and 1", self.threshold)
+        require(0.0 <= self.text_weight <= 1.0, "novelty.text_weight", "between 0 and 1", self.text_weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,9 @@ class GaspConfig:
     """Student tasks per iteration: new ones first, the rest from the buffer (no. 17)."""
     practice_rollouts: int = 1
     """Answers per student task (AZR: 1; no. 9)."""
+    reuse_tries: bool = False
+    """The N tries at an accepted proposal are trained on as well, as induction answers (AZR: no; no. 9). They were
+    sampled before the rungs' updates, so their ratio is taken against the log-probs they were sampled with."""
     kinds: tuple[Literal["induction", "deduction", "abduction"], ...] = ("induction", "deduction", "abduction")
     """Drawn uniformly per student task."""
     buffer_capacity: int = 16_384
