@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Sequence
 
 from gasp_rl.policy.engine import Engine, Sample, SampleRequest, SamplingParams, Stop
+from gasp_rl.progress import Observer, Silent
 from gasp_rl.rollout import Completion, Prompt
 
 
 class Policy:
     """Sample completions from an engine, and count what that cost."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, observer: Observer | None = None) -> None:
         self._engine = engine
+        self._observer = observer or Silent()
         self.sampled_tokens = 0
         """Tokens sampled so far: the compute that arms of a comparison are matched by."""
 
@@ -40,7 +42,9 @@ class Policy:
                 places.append(place)
 
         for index, samples in self._engine.sample(requests):
-            self.sampled_tokens += sum(len(sample.tokens) for sample in samples)
+            tokens = sum(len(sample.tokens) for sample in samples)
+            self.sampled_tokens += tokens
+            self._observer.sampling(tokens)
             yield places[index], [self._completion(sample) for sample in samples]
 
     def _completion(self, sample: Sample) -> Completion:

@@ -1,0 +1,260 @@
+"""The default engine: one model in this process, on the CPU or one GPU.
+
+Float32 master weights learn; a copy of them, fused for decoding and possibly in bfloat16, samples. `publish` renews it.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from gasp_rl.config import ModelConfig
+from gasp_rl.errors import EngineError, ModelError
+from gasp_rl.policy import generic, llama
+from gasp_rl.policy.decoder import Decoder
+from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem
+from gasp_rl.policy.learner import ModelLearner
+from gasp_rl.policy.models import open_model
+from gasp_rl.policy.sampler import Sampler
+from gasp_rl.policy.stops import StopStrings
+from gasp_rl.policy.tokenizer import HfTokenizer
+
+T = TypeVar("T")
+
+TOKEN_BUDGET = 16_384
+
+
+class LocalEngine:
+    """Keeps the promises of `Engine` for any causal language model of `transformers`."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: HfTokenizer,
+        *,
+        token_budget: int = TOKEN_BUDGET,
+        batch_rows: int = ModelConfig().batch_rows,
+        batch_tokens: int = ModelConfig().batch_tokens,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`model` in float32, where it is to stay; `dtype` is that of the sampling copy."""
+        self._tokenizer = tokenizer
+        self._learner = ModelLearner(model, token_budget, dtype)
+        self._batch_rows = batch_rows
+        self._batch_tokens = batch_tokens
+        self._dtype = dtype
+        self._version = 0
+        self._stale = False
+        """Whether the weights have moved since they were published."""
+        self._decoder = self._copy()
+        self._stops = StopStrings(tokenizer, model.get_input_embeddings().weight.shape[0], model.device)
+
+    @classmethod
+    def open(cls, config: ModelConfig, token_budget: int = TOKEN_BUDGET) -> "LocalEngine":
+        """The engine that `config` asks for, its model read from disk."""
+        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+        device = choose_device(config.device)
+        model, tokenizer = open_model(config.path)
+        return cls(
+            model.to(device),
+            tokenizer,
+            token_budget=token_budget,
+            batch_rows=config.batch_rows,
+            batch_tokens=config.batch_tokens,
+            dtype=choose_dtype(config.dtype, device),
+        )
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._learner.model
+
+    @property
+    def tokenizer(self) -> HfTokenizer:
+        return self._tokenizer
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @property
+    def context(self) -> int:
+        return int(self.model.config.max_position_embeddings)
+
+    def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
+        for request in requests:
+            if not 0 < len(request.prompt) < self.context:
+                raise EngineError(f"a prompt must have from 1 to {self.context - 1} tokens, got {len(request.prompt)}")
+            if request.params.max_tokens < 1:
+                raise EngineError(f"max_tokens must be at least 1, got {request.params.max_tokens}")
+        return self._sample(requests)
+
+    def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:
+        return _done(self._learner.logprobs(items, temperature))
+
+    def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]:
+        return _done(self._learner.forward_backward(items, loss))
+
+    def optim_step(self, params: OptimParams) -> Future[OptimStats]:
+        stats = self._learner.optim_step(params)
+        self._stale = self._stale or not stats.skipped
+        return _done(stats)
+
+    def publish(self) -> Future[int]:
+        self._decoder = self._copy()
+        self._version += 1
+        self._stale = False
+        return _done(self._version)
+
+    def save(self, path: Path) -> None:
+        """Write weights, optimizer state and version, all or nothing. Gradients not yet applied are not part of it."""
+        if self._stale:
+            raise EngineError(f"cannot save to {path}: weights have moved since version {self._version}; publish first")
+        parameters, optimizer = self._learner.parameters, self._learner.optimizer
+        moments = {
+            f"{slot}/{name}": value
+            for name, parameter in parameters.items()
+            for slot, value in optimizer.state.get(parameter, {}).items()
+        }
+        with _replacing(path) as fresh:
+            save_file({name: p.detach().contiguous() for name, p in parameters.items()}, fresh / "weights.safetensors")
+            save_file(moments, fresh / "optimizer.safetensors")
+            (fresh / "engine.json").write_text(json.dumps({"version": self._version}) + "\n")
+
+    def load(self, path: Path) -> None:
+        """Become what was saved. Gradients not yet applied are dropped."""
+        parameters, optimizer = self._learner.parameters, self._learner.optimizer
+        try:
+            weights = load_file(path / "weights.safetensors")
+            moments = load_file(path / "optimizer.safetensors")
+            version = int(json.loads((path / "engine.json").read_text())["version"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise EngineError(f"checkpoint {path} cannot be read: {error}") from error
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        if shapes != {name: tuple(parameter.shape) for name, parameter in parameters.items()}:
+            raise EngineError(f"checkpoint {path} is of another model: its weights have other names or shapes")
+
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(weights[name])
+        optimizer.state.clear()
+        for key, value in moments.items():
+            slot, name = key.split("/", 1)
+            # The step count stays where the fused kernel wants it: beside the parameter.
+            optimizer.state[parameters[name]][slot] = value.to(parameters[name].device)
+        self._learner.clear()
+        self._version = version
+        self._stale = False
+        self._decoder = self._copy()
+
+    def export_hf(self, path: Path) -> None:
+        with _replacing(path) as fresh:
+            self.model.save_pretrained(fresh)
+            self._tokenizer.inner.save_pretrained(fresh)
+
+    def close(self) -> None:
+        """Nothing is held open; the memory goes with the engine."""
+
+    def _sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
+        yield from ((index, []) for index, request in enumerate(requests) if request.n == 0)
+        asked = [index for index, request in enumerate(requests) if request.n > 0]
+        if not asked:
+            return
+        sampler = Sampler(
+            self._decoder,
+            [requests[index] for index in asked],
+            context=self.context,
+            eos=self._tokenizer.all_eos,
+            stops=self._stops,
+            version=self._version,
+            batch_rows=self._batch_rows,
+            batch_tokens=self._batch_tokens,
+            device=self.model.device,
+        )
+        for place, samples in sampler.run():
+            yield asked[place], samples
+
+    def _copy(self) -> Decoder:
+        if llama.supports(self.model):
+            return llama.copy_weights(self.model, self._dtype, self.context)
+        return generic.copy_model(self.model, self._dtype)
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device is cuda, but torch finds no CUDA device: set model.device=cpu or install a CUDA torch")
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def choose_dtype(wanted: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+    """`auto` tries on a CPU, where bfloat16 is four times as fast or a hundred times as slow, with little between."""
+    match wanted:
+        case "float32":
+            return torch.float32
+        case "bfloat16":
+            return torch.bfloat16
+        case "auto":
+            pays = torch.cuda.is_bf16_supported() if device.type == "cuda" else _bfloat16_pays()
+            return torch.bfloat16 if pays else torch.float32
+
+
+def _bfloat16_pays() -> bool:
+    def seconds(dtype: torch.dtype) -> float:
+        x, weight = torch.ones(64, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+
+        def once() -> float:
+            start = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            return time.perf_counter() - start
+
+        return min(once() for _ in range(4))
+
+    return seconds(torch.bfloat16) * 1.5 < seconds(torch.float32)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A fresh directory that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield fresh
+        fresh.chmod(0o755)  # mkdtemp makes it private
+        for file in fresh.iterdir():
+            _sync(file)
+        _sync(fresh)
+        if path.exists():
+            shutil.rmtree(path)
+        fresh.rename(path)
+        _sync(path.parent)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Have what was written to a file or directory reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _done(value: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future

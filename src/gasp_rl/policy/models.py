@@ -1,0 +1,84 @@
+"""Open a model: weights from safetensors or GGUF only, no code from a model directory, one clear line when it fails."""
+
+import importlib.util
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from gasp_rl.errors import ModelError
+from gasp_rl.policy.tokenizer import HfTokenizer
+
+MICRO = "micro"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+def open_model(path: str) -> tuple[PreTrainedModel, HfTokenizer]:
+    """The float32 model and its tokenizer. `path` is `micro`, a directory, a GGUF file, or a hub name."""
+    if path == MICRO:
+        return _read(str(files("gasp_rl") / "data" / MICRO), "the embedded model is not installed: reinstall gasp-rl")
+    local = Path(path).expanduser()
+    if local.exists() or path.startswith(("/", ".", "~")) or path.count("/") > 1:
+        return _read(str(local), "give a Hugging Face directory, a GGUF file, or a hub name like owner/model")
+    return _load(path, path, "")
+
+
+def _read(path: str, fix: str) -> tuple[PreTrainedModel, HfTokenizer]:
+    """A local directory or file, looked through before anything is loaded from it."""
+    local = Path(path)
+    if local.is_file():
+        if local.suffix != ".gguf":
+            raise ModelError(f"model.path {path!r} is neither a directory nor a .gguf file: {fix}")
+        return _load(path, str(local.parent), local.name)
+    if not local.is_dir():
+        raise ModelError(f"model.path {path!r} does not exist: {fix}")
+
+    ggufs = sorted(local.glob("*.gguf"))
+    if any(local.glob("*.safetensors")):
+        _check_config(local)
+        return _load(path, path, "")
+    if len(ggufs) == 1:
+        return _load(path, path, ggufs[0].name)
+    if ggufs:
+        raise ModelError(f"model.path {path!r} holds {len(ggufs)} GGUF files: name one, like {str(ggufs[0])!r}")
+    pickles = sorted(file.name for file in local.iterdir() if file.suffix in PICKLES)
+    if pickles:
+        raise ModelError(f"model.path {path!r} holds its weights as a pickle ({pickles[0]}), which can run code when it is "
+                         "read: convert it with save_pretrained, which writes safetensors")  # fmt: skip
+    raise ModelError(f"model.path {path!r} holds no *.safetensors: {fix}")
+
+
+def _check_config(directory: Path) -> None:
+    config = directory / "config.json"
+    try:
+        json.loads(config.read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"model.path {str(directory)!r} has no config.json: copy it from where the weights came") from None
+    except ValueError as error:
+        raise ModelError(f"{config} is not valid JSON ({error}): copy it again from where the weights came") from None
+
+
+def _load(path: str, source: str, gguf: str) -> tuple[PreTrainedModel, HfTokenizer]:
+    if gguf and importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"model.path {path!r} needs the gguf package: pip install 'gasp-rl[gguf]'")
+    options = {"gguf_file": gguf} if gguf else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, trust_remote_code=False, use_safetensors=not gguf or None, **options
+        )
+    except BROKEN as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"model.path {path!r} cannot be loaded: {reason[:300]}") from error
+    eos = model.generation_config.eos_token_id if model.generation_config else None
+    more = eos if isinstance(eos, list) else [] if eos is None else [eos]
+    return model, HfTokenizer(tokenizer, more)
+
+
+BROKEN = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError)
+"""What `transformers` and `safetensors` raise on files that are missing, truncated, or not what they say.
+
+All of it is somebody else's parser reading somebody else's file, so the cause is kept as it was raised.
+"""
