@@ -260,7 +260,7 @@ STOP_WORDS = frozenset({
     "its", "this", "that", "these", "those", "then", "return", "given", "write", "function", "f", "input", "output", "python",
     "list", "your", "you",
 })  # fmt: skip
-SUFFIXES = ("ations", "ation", "ings", "ing", "edly", "ed", "ies", "es", "ly", "s")
+SUFFIXES = ("ations", "ation", "ings", "ing", "edly", "ed", "ies", "es", "ly", "s", "e")
 WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
 MARKS = frozenset(".,;:!?'\"`()[]{}*_#")
 
@@ -400,7 +400,8 @@ def _grown(matrix: Vectors, used: int, rows: Vectors) -> Vectors:
     needed = used + len(rows)
     if needed > len(matrix):
         larger = np.empty((max(needed, 2 * len(matrix)), rows.shape[1]), np.float32)
-        larger[:used] = matrix[:used]
+        if used:  # an empty matrix has no width yet
+            larger[:used] = matrix[:used]
         matrix = larger
     matrix[used:needed] = rows
     return matrix
