@@ -1,16 +1,16 @@
 """From settings to live objects: the one module that names concrete classes."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 
-from gasp_rl.config import GaspConfig, ModelConfig, RunConfig
+from gasp_rl import __version__
+from gasp_rl.config import NoveltyConfig, RunConfig
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.evaluate import evaluate
@@ -25,6 +25,7 @@ from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.directory import RunDirectory, create_run
 from gasp_rl.runs.journal import Digests, GoalpostText, JournalWriter, Started, Stopped
+from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.local import LocalSandbox
 from gasp_rl.selfplay.free import FreePlay
 from gasp_rl.selfplay.novelty import HashedEmbedder, NoveltyArchive
@@ -34,40 +35,163 @@ from gasp_rl.selfplay.prompts.chat import CHAT
 from gasp_rl.selfplay.prompts.micro import MICRO
 from gasp_rl.selfplay.student import Student
 from gasp_rl.selfplay.teacher import Teacher
+from gasp_rl.streams import seed_of
 
-MICRO_FILES = Path(str(files("gasp_rl"))) / "data" / "microcode"
 PROMPT_SETS: dict[str, PromptSet] = {"micro": MICRO, "chat": CHAT}
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemSets:
+    """The problems of a run. What its recipe never asks for is empty."""
+
     goalposts: tuple[Problem, ...]
     train: tuple[Problem, ...]
     validation: tuple[Problem, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a recipe's iteration is made of."""
+
+    config: RunConfig
+    sets: ProblemSets
+    policy: Policy
+    learner: Learner
+    sandbox: Sandbox
+    prompts: PromptSet
+    observer: Observer
+
+    @property
+    def params(self) -> SamplingParams:
+        sampling = self.config.sampling
+        return SamplingParams(sampling.max_tokens, sampling.temperature, self.prompts.stop)
+
+
 def run_recipe(config: RunConfig, out: Path, observer: Observer) -> RunDirectory:
     """Run a recipe into a new directory. Whatever ends it early, the journal stays whole and says why."""
+    sets = load_problems(config)
     with ExitStack() as stack:
-        sets = load_problems(config)
-        directory = create_run(out, config)
-        journal = stack.enter_context(JournalWriter(directory.journal))
         engine = stack.enter_context(closing(LocalEngine.open(config.model, config.learn.token_budget)))
         sandbox = stack.enter_context(closing(LocalSandbox(config.sandbox)))
-        policy = Policy(engine)
+        directory = create_run(out, config)
+        journal = stack.enter_context(JournalWriter(directory.journal))
+        learner = Learner(engine, config.learn, config.sampling.temperature)
         prompts = PROMPT_SETS[config.model.prompts]
-        journal.append(_started(config, sets, prompts, engine))
+        parts = Parts(config, sets, Policy(engine, observer), learner, sandbox, prompts, observer)
         run = Run(
             config,
-            iterate=_iterate(config, sets, policy, sandbox, prompts, Learner(engine, config.learn, config.sampling.temperature), observer),
-            evaluate=_evaluations(config, sets, policy, prompts),
-            conclude=_matched_draws(config, sets, prompts),
+            iterate=_iterate(parts),
+            evaluate=lambda step: _evaluations(parts, step),
+            conclude=lambda evaluations: _matched_draws(parts, evaluations),
             journal=journal,
             observer=observer,
         )
+        journal.append(_started(parts, engine))
         try:
             train(run)
         except BaseException as error:
             journal.append(Stopped(type(error).__name__))
             raise
+        engine.export_hf(directory.model)
     return directory
+
+
+def load_problems(config: RunConfig) -> ProblemSets:
+    """Read the problem sets that the recipe uses."""
+    named = config.problems
+    goalposts = _problems(named.goalposts, "goalposts")
+    if named.max_goalposts:
+        goalposts = goalposts[: named.max_goalposts]
+    train = _problems(named.train, "train") if config.rlvr else ()
+    validation = _problems(named.validation, "validation")
+    if config.evaluate.validation_problems:
+        validation = validation[: config.evaluate.validation_problems]
+    return ProblemSets(goalposts, train, validation)
+
+
+def _problems(name: str, split: str) -> tuple[Problem, ...]:
+    """`micro` names the embedded split, "" none at all, anything else a file."""
+    if not name:
+        return ()
+    path = Path(str(files("gasp_rl"))) / "data" / "microcode" / f"{split}.jsonl" if name == "micro" else Path(name)
+    return read_problems(path).problems
+
+
+def _iterate(parts: Parts) -> Callable[[int], Iteration]:
+    """The iteration that the settings describe."""
+    config, observer = parts.config, parts.observer
+    student = Student(parts.policy, parts.sandbox, parts.prompts, parts.params, observer)
+    archive = NoveltyArchive(HashedEmbedder(), config.gasp.novelty if config.gasp else NoveltyConfig())
+    teacher = Teacher(
+        parts.policy, parts.sandbox, parts.prompts, parts.params, archive, student, config.student, observer
+    )
+
+    iterations: list[Callable[[int], Iteration]] = []
+    if gasp := config.gasp:
+        deck = GoalpostDeck(parts.sets.goalposts, config.seed)
+        buffer = PracticeBuffer(gasp.buffer_capacity)
+        play = Play(
+            parts.policy, teacher, student, deck, archive, buffer, gasp, config.student, config.seed, observer
+        )  # fmt: skip
+        iterations.append(lambda step: gasp_iteration(play, parts.learner, gasp, step))
+    if azr := config.azr:
+        free = FreePlay(
+            parts.policy, teacher, student, parts.prompts, azr, config.student, config.seed, observer
+        )  # fmt: skip
+        iterations.append(lambda step: azr_iteration(free, parts.learner, step))
+    if rlvr := config.rlvr:
+        iterations.append(
+            lambda step: rlvr_iteration(student, parts.learner, parts.sets.train, rlvr, config.seed, step)
+        )
+
+    def iterate(step: int) -> Iteration:
+        made = [one(step) for one in iterations]
+        return Iteration(step, tuple(phase for it in made for phase in it.phases), made[0].goalposts_drawn)
+
+    return iterate
+
+
+def _evaluations(parts: Parts, step: int) -> Iterator[Evaluation]:
+    for split, problems in (("validation", parts.sets.validation), ("goalposts", parts.sets.goalposts)):
+        if problems:
+            yield _evaluate(parts, parts.policy, problems, parts.config.evaluate.samples, split, step)
+
+
+def _matched_draws(parts: Parts, evaluations: Sequence[Evaluation]) -> Iterator[Evaluation]:
+    """Fresh draws of the untrained model on every goalpost, as many as all evaluations of the trained one together.
+
+    Without them, more draws alone would look like progress (gasp.md §11.2).
+    """
+    trained = [e for e in evaluations if e.split == "goalposts" and e.step > 0]
+    if trained and parts.config.matched_draws:
+        samples = parts.config.evaluate.samples * len(trained)
+        with closing(LocalEngine.open(parts.config.model, parts.config.learn.token_budget)) as base:
+            yield _evaluate(parts, Policy(base, parts.observer), parts.sets.goalposts, samples, "matched_base", 0)
+
+
+def _evaluate(
+    parts: Parts, policy: Policy, problems: Sequence[Problem], samples: int, split: str, step: int
+) -> Evaluation:
+    params = SamplingParams(parts.config.sampling.max_tokens, parts.config.evaluate.temperature, parts.prompts.stop)
+    return evaluate(
+        policy, parts.prompts, lambda: LocalSandbox(parts.config.sandbox), problems, samples, params,
+        split=split, step=step, seed=seed_of(parts.config.seed, "evaluation"),
+    )  # fmt: skip
+
+
+def _started(parts: Parts, engine: LocalEngine) -> Started:
+    sets = parts.sets
+    digests = Digests(
+        prompts=parts.prompts.digest,
+        embedder=HashedEmbedder().digest,
+        model=engine.digest,
+        goalposts=_digest(sets.goalposts),
+        train=_digest(sets.train),
+        validation=_digest(sets.validation),
+    )
+    texts = tuple(GoalpostText(p.id, p.statement, p.source, p.difficulty) for p in sets.goalposts)
+    return Started(parts.config, __version__, digests, texts)
+
+
+def _digest(problems: Sequence[Problem]) -> str:
+    return hashlib.sha256(msgspec.json.encode(problems)).hexdigest() if problems else ""

@@ -4,7 +4,7 @@ A field that the paper fixes names its place (gasp.md §); one that the paper le
 (the register of gasp.md §13, which docs/algorithm.md repeats).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from gasp_rl.errors import ConfigError
@@ -152,11 +152,24 @@ class GaspConfig:
 
     def __post_init__(self) -> None:
         require(len(self.ladder) > 0, "gasp.ladder", "at least one rung", self.ladder)
-        require(self.ladder[0].sees == "goalpost", "gasp.ladder.0.sees", "'goalpost': nothing comes before it",
-                self.ladder[0].sees)
+        require(
+            self.ladder[0].sees == "goalpost",
+            "gasp.ladder.0.sees",
+            "'goalpost': nothing comes before it",
+            self.ladder[0].sees,
+        )
         require(0 < self.public_pairs < self.pairs, "gasp.public_pairs", "between 1 and pairs - 1", self.public_pairs)
-        for name in ("goalposts_per_step", "tries_per_round", "tries_per_axis", "max_attempts", "min_programs", "tries",
-                     "practice_per_step", "practice_rollouts", "buffer_capacity"):
+        for name in (
+            "goalposts_per_step",
+            "tries_per_round",
+            "tries_per_axis",
+            "max_attempts",
+            "min_programs",
+            "tries",
+            "practice_per_step",
+            "practice_rollouts",
+            "buffer_capacity",
+        ):
             require(getattr(self, name) >= 1, f"gasp.{name}", "at least 1", getattr(self, name))
         require(len(self.axes) > 0, "gasp.axes", "at least one axis", self.axes)
         require(len(self.kinds) > 0, "gasp.kinds", "at least one kind", self.kinds)
@@ -298,7 +311,9 @@ class RunConfig:
     sampling: SamplingConfig = SamplingConfig()
     learn: LearnConfig = LearnConfig()
     student: StudentRewards = StudentRewards()
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    evaluate: EvaluateConfig = EvaluateConfig()
+    matched_draws: bool = True
+    """At the end, give the untrained model as many draws per goalpost as all evaluations of the trained one had."""
     sandbox: SandboxConfig = SandboxConfig()
 
     def __post_init__(self) -> None:

@@ -27,7 +27,8 @@ def evaluate(
     seed: int,
 ) -> Evaluation:
     """Draw `samples` programs per problem and judge them on all tests. A problem counts as solved when a program
-    passes here and once more in another fresh sandbox; solid when two independently sampled programs do."""
+    passes here and once more in another fresh sandbox; solid when two independently sampled programs do.
+    """
     asked = [prompts.ask_problem(problem) for problem in problems]
     seeds = [seed_of(seed, "evaluate", split, step, problem.id) for problem in problems]
     before = policy.sampled_tokens
@@ -57,9 +58,7 @@ def evaluate(
     for place, problem in enumerate(problems):
         passed = sorted(program for where, program in passing if where == place)
         again = [program for program in passed if (place, program) in confirmed]
-        scores.append(
-            ProblemScore(problem.id, judged[place], len(passed), len(again), again[0] if again else "")
-        )
+        scores.append(ProblemScore(problem.id, judged[place], len(passed), len(again), again[0] if again else ""))
     return Evaluation(step, split, params.temperature, tuple(scores), policy.sampled_tokens - before)
 
 

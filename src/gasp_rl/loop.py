@@ -11,33 +11,35 @@ from gasp_rl.learn.advantages import grpo
 from gasp_rl.learn.learner import Learner
 from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal
+from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal, RolloutGroup
 from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, JournalWriter
 from gasp_rl.selfplay.free import FREE_KINDS, FreePlay
 from gasp_rl.selfplay.play import Play, solve_problems
 from gasp_rl.selfplay.student import Student
+from gasp_rl.selfplay.teacher import Foothold
 
 
 def gasp_iteration(play: Play, learner: Learner, cfg: GaspConfig, step: int) -> Iteration:
     """Climb the ladder once from a batch of goalposts, then let the student practise on what was accepted."""
-    frontier = play.draw_goalposts(cfg.goalposts_per_step, step)
+    frontier: Sequence[Foothold] = play.draw_goalposts(cfg.goalposts_per_step, step)
     phases: list[Phase] = []
     accepted: list[Proposal] = []
+    tried: list[RolloutGroup] = []
     for rung in cfg.ladder:  # the paper: lemma, then lift
         climb = play.propose(rung, frontier, step)  # rejection sampling: parse, validate, novelty, N tries, band
         update = learner.update(rung.name, climb.groups)
         phases.append(Phase(rung.name, climb.proposals, (), update, climb.sampled_tokens))
-        frontier, accepted = climb.frontier, [*accepted, *climb.accepted]
+        frontier, accepted, tried = climb.frontier, [*accepted, *climb.accepted], [*tried, *climb.tried]
 
     practice = play.practise(play.practice_tasks(accepted, step), step)  # new tasks first, then from the buffer
-    update = learner.update("practice", practice.groups)
+    update = learner.update("practice", [*practice.groups, *tried])
     phases.append(Phase("practice", (), practice.answers, update, practice.sampled_tokens))
     return Iteration(step, tuple(phases), play.deck.drawn)
 
 
 def azr_iteration(play: FreePlay, learner: Learner, step: int) -> Iteration:
     """Propose freely and answer, three kinds each; all six groups make one joint update (Absolute Zero)."""
-    phases: list[Phase] = []
+    phases = [Phase("seeds", free.proposals, sampled_tokens=free.sampled_tokens) for free in play.collect_seeds(step)]
     groups = []
     for kind in FREE_KINDS:
         free = play.propose(kind, step)

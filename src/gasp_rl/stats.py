@@ -38,9 +38,7 @@ class PairedTest:
     """Two-sided exact McNemar test."""
 
 
-def paired_exact_test(
-    problems: Collection[str], first: Collection[str], second: Collection[str]
-) -> PairedTest:
+def paired_exact_test(problems: Collection[str], first: Collection[str], second: Collection[str]) -> PairedTest:
     """McNemar's exact test: of the problems that just one arm solved, is each arm's share a fair coin's?"""
     both = sum(p in first and p in second for p in problems)
     only_first = sum(p in first and p not in second for p in problems)

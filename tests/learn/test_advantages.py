@@ -12,13 +12,6 @@ from gasp_rl.rollout import Completion, Role, Rollout, RolloutGroup
 
 ROLES = ((Role.TEACHER, "lemma"), (Role.TEACHER, "lift"), (Role.STUDENT, "induction"))
 
-rewards = st.floats(-1.0, 1.0).map(lambda r: round(r, 3))
-rollouts = st.builds(lambda r, n, m: rollout(r, n, masked=m), rewards, st.integers(1, 9), st.booleans())
-groups = st.lists(
-    st.builds(lambda who, made: group(who, made), st.sampled_from(ROLES), st.lists(rollouts, min_size=1, max_size=6)),
-    max_size=8,
-)
-
 
 def rollout(reward: float, tokens: int = 3, *, masked: bool = False) -> Rollout:
     return Rollout(Completion((1,) * tokens, (-0.5,) * tokens, "", finished=True, version=0), reward, masked)
@@ -26,6 +19,14 @@ def rollout(reward: float, tokens: int = 3, *, masked: bool = False) -> Rollout:
 
 def group(who: tuple[Role, str], made: Sequence[Rollout]) -> RolloutGroup:
     return RolloutGroup(who[0], who[1], (1, 2), tuple(made))
+
+
+rewards = st.floats(-1.0, 1.0).map(lambda r: round(r, 3))
+rollouts = st.builds(lambda r, n, m: rollout(r, n, masked=m), rewards, st.integers(1, 9), st.booleans())
+groups = st.lists(
+    st.builds(group, st.sampled_from(ROLES), st.lists(rollouts, min_size=1, max_size=6)),
+    max_size=8,
+)
 
 
 def pools(made: Sequence[RolloutGroup], credit: Sequence[Sequence[float]]) -> dict[object, list[tuple[Rollout, float]]]:

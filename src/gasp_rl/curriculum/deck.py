@@ -12,7 +12,9 @@ class GoalpostDeck:
 
     def __init__(self, goalposts: Sequence[Problem], seed: int, drawn: int = 0) -> None:
         if not goalposts:
-            raise ConfigError("no goalposts: problems.goalposts names a set without problems; run `gasp mine` or name another file")
+            raise ConfigError(
+                "no goalposts: problems.goalposts names a set without problems; run `gasp mine` or name another file"
+            )
         self.goalposts = tuple(goalposts)
         self.drawn = drawn
         self._seed = seed

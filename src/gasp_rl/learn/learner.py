@@ -22,7 +22,8 @@ class Learner:
 
     def update(self, phase: str, groups: Sequence[RolloutGroup], credit: Estimator | None = None) -> UpdateStats:
         """One update from all rollouts of a phase. Masked rollouts take no part at all; rollouts whose advantage is
-        zero count in the denominator but are not run, since they add nothing to the gradient."""
+        zero count in the denominator but are not run, since they add nothing to the gradient.
+        """
         items = train_items(groups, (credit or self._estimator)(groups), self._cfg)
         scored = [r for group in groups for r in group.rollouts if not r.masked]
         mean_reward = fmean(r.reward for r in scored) if scored else 0.0

@@ -42,9 +42,9 @@ class Policy:
                 places.append(place)
 
         for index, samples in self._engine.sample(requests):
-            tokens = sum(len(sample.tokens) for sample in samples)
-            self.sampled_tokens += tokens
-            self._observer.sampling(tokens)
+            count = sum(len(sample.tokens) for sample in samples)
+            self.sampled_tokens += count
+            self._observer.sampling(count)
             yield places[index], [self._completion(sample) for sample in samples]
 
     def _completion(self, sample: Sample) -> Completion:

@@ -1,5 +1,6 @@
 """Recipes: functions that return complete settings. An experiment is a small function whose difference to its parent
-is its description; `gasp train NAME --key value` changes the rest."""
+is its description; `gasp train NAME --key value` changes the rest.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,9 +45,7 @@ def azr() -> RunConfig:
 
 def rlvr() -> RunConfig:
     """RL on real problems, the paper's other baseline: GRPO groups of 8, every test must pass."""
-    return replace(
-        gasp(), recipe="rlvr", gasp=None, rlvr=RlvrConfig(), steps=500, evaluate=EvaluateConfig(every=50)
-    )
+    return replace(gasp(), recipe="rlvr", gasp=None, rlvr=RlvrConfig(), steps=500, evaluate=EvaluateConfig(every=50))
 
 
 def micro(run: RunConfig, steps: int) -> RunConfig:

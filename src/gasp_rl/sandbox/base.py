@@ -46,7 +46,8 @@ class Job:
     source: str
     inputs: tuple[str, ...]
     entry: str = "f"
-    limits: Limits = Limits()
+    limits: Limits | None = None
+    """None: the sandbox's own."""
     hash_seed: int = 0
     """Programs that differ under different hash seeds are not deterministic."""
     stop_on_error: bool = True

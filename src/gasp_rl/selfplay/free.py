@@ -56,10 +56,11 @@ class FreePlay:
         for kind in FREE_KINDS:
             self.buffers[kind] = PracticeBuffer(self.cfg.buffer_capacity)
 
-    def collect_seeds(self) -> Iterator[FreeProposals]:
-        """Proposals before the first update, until each buffer holds `seeds` or proposing has stopped helping.
-        Nothing is learned from them."""
-        for kind in FREE_KINDS:
+    def collect_seeds(self, step: int) -> Iterator[FreeProposals]:
+        """Before the first iteration: proposals until each buffer holds `seeds`, or twice as many were made.
+        Nothing is learned from them.
+        """
+        for kind in FREE_KINDS if step == 1 else ():
             for attempt in range(1 + 2 * self.cfg.seeds // self.cfg.proposals_per_kind):
                 if len(self.buffers[kind]) >= self.cfg.seeds:
                     break
@@ -114,7 +115,8 @@ class FreePlay:
     def _scored(self, kind: Kind, written: Sequence[Written], seed: int) -> list[Written]:
         valid = [one.proposal for one in written if one.proposal.accepted]
         seeds = [seed_of(seed, "try", proposal.id) for proposal in valid]
-        rates = iter(self.student.attempt([self._task(kind, p) for p in valid], self.cfg.tries, seeds))
+        tasks = [self._task(kind, proposal) for proposal in valid]
+        rates = iter(self.student.attempt(tasks, self.cfg.tries, seeds, self.student_rewards))
         scored = []
         for one in written:
             proposal = one.proposal

@@ -26,6 +26,8 @@ class Climb:
     proposals: tuple[Proposal, ...]
     groups: tuple[RolloutGroup, ...]
     frontier: tuple[Foothold, ...]
+    tried: tuple[RolloutGroup, ...] = ()
+    """The student's tries at what was accepted, if the recipe learns from them."""
     sampled_tokens: int = 0
 
     @property
@@ -66,29 +68,33 @@ class Play:
 
     def propose(self, rung: RungConfig, frontier: Sequence[Foothold], step: int) -> Climb:
         """Rejection sampling (gasp.md §4.4): rounds of proposals until every foothold is climbed or given up and
-        there are `min_programs` of them, or `max_attempts` rounds are over."""
+        there are `min_programs` of them, or `max_attempts` rounds are over.
+        """
         self.observer.phase(rung.name)
         before = self.policy.sampled_tokens
         slots = [_Slot(foothold) for foothold in frontier]
         proposals: list[Proposal] = []
         groups: list[RolloutGroup] = []
+        tried: list[RolloutGroup] = []
         above: list[Foothold] = []
         for attempt in range(self.cfg.max_attempts if self.cfg.rejection_sampling else 1):
             if not slots:
                 break
             seed = seed_of(self.seed, step, rung.name, attempt)
-            written, learned = self.teacher.propose(rung, [slot.foothold for slot in slots], self.cfg, seed)
-            groups.extend(learned)
-            for slot, tried in zip(slots, written, strict=True):
-                proposals.extend(tried)
+            lesson = self.teacher.propose(rung, [slot.foothold for slot in slots], self.cfg, seed)
+            groups.extend(lesson.groups)
+            tried.extend(lesson.tried if self.cfg.reuse_tries else ())
+            for slot, written in zip(slots, lesson.proposals, strict=True):
+                proposals.extend(written)
                 slot.tries += self.cfg.tries_per_round
-                climbed = [Foothold(slot.foothold.goalpost, slot.foothold.axis, p) for p in tried if p.accepted]
+                climbed = [Foothold(slot.foothold.goalpost, slot.foothold.axis, p) for p in written if p.accepted]
                 slot.climbed = bool(climbed)
                 above.extend(climbed)
-            self.archive.add([p for tried in written for p in tried if p.accepted])
+            self.archive.add([p for written in lesson.proposals for p in written if p.accepted])
             slots = self._next_slots(rung, slots, step, attempt, enough=len(proposals) >= self.cfg.min_programs)
         self.buffer.add([foothold.previous for foothold in above if foothold.previous])
-        return Climb(tuple(proposals), tuple(groups), tuple(above), self.policy.sampled_tokens - before)
+        tokens = self.policy.sampled_tokens - before
+        return Climb(tuple(proposals), tuple(groups), tuple(above), tuple(tried), tokens)
 
     def practice_tasks(self, accepted: Sequence[Proposal], step: int) -> list[Task]:
         """New tasks first, the rest from the buffer; each turned into one of the kinds, uniformly (gasp.md §5)."""
@@ -122,7 +128,8 @@ class Play:
         self, rung: RungConfig, slots: Sequence[_Slot], step: int, attempt: int, *, enough: bool
     ) -> list[_Slot]:
         """Who goes on: failures try again, with a new axis after `tries_per_axis`; after twice as many the next
-        goalpost takes the place. While there are too few programs, climbed places are filled again too."""
+        goalpost takes the place. While there are too few programs, climbed places are filled again too.
+        """
         guided = rung.sees == "goalpost"
         going: list[_Slot] = []
         for place, slot in enumerate(slots):
@@ -140,9 +147,7 @@ class Play:
         return going
 
 
-def solve_problems(
-    student: Student, problems: Sequence[Problem], cfg: RlvrConfig, seed: int, step: int
-) -> Practice:
+def solve_problems(student: Student, problems: Sequence[Problem], cfg: RlvrConfig, seed: int, step: int) -> Practice:
     """RL on real problems: a group of answers to each problem drawn for this step, uniformly without replacement."""
     rng = stream(seed, step, "real")
     drawn = rng.sample(list(problems), min(cfg.problems_per_step, len(problems)))

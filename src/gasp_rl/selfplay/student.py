@@ -27,11 +27,15 @@ from gasp_rl.selfplay.rewards import answer_reward
 
 
 @dataclass(frozen=True, slots=True)
-class PassRate:
-    """How often a task was solved. Faults of ours are no tries; a prompt that does not fit the context has none."""
+class Tried:
+    """How often a task was solved, and the answers themselves, for a recipe that learns from them too.
+
+    Faults of ours are no tries; a prompt that does not fit the context has none.
+    """
 
     passes: int
     tries: int
+    group: RolloutGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +66,39 @@ class Student:
         self._params = params
         self._observer = observer
 
-    def attempt(self, tasks: Sequence[Task], tries: int, seeds: Sequence[int]) -> list[PassRate]:
+    def attempt(self, tasks: Sequence[Task], tries: int, seeds: Sequence[int], rewards: StudentRewards) -> list[Tried]:
         """Estimate pass rates: `tries` independent answers to each task, at the training temperature."""
-        judged = self._answer(tasks, tries, seeds)
-        return [_pass_rate(answers) for answers in judged]
+        tried = []
+        for task, judged in zip(tasks, self._answer(tasks, tries, seeds), strict=True):
+            counted = [one.judgement for one in judged if one.judgement is not Judgement.SANDBOX_FAULT]
+            passes = sum(judgement is Judgement.CORRECT for judgement in counted)
+            tried.append(Tried(passes, len(counted), self._group(task, judged, rewards)))
+        return tried
 
     def practise(self, tasks: Sequence[Task], n: int, seeds: Sequence[int], rewards: StudentRewards) -> Practice:
         """Answer each task `n` times, to be trained on."""
         groups, answers = [], []
         before = self._policy.sampled_tokens
         for task, judged in zip(tasks, self._answer(tasks, n, seeds), strict=True):
-            rollouts = []
-            for one in judged:
-                reward = answer_reward(one.judgement, rewards)
-                rollouts.append(Rollout(one.completion, reward, masked=one.judgement is Judgement.SANDBOX_FAULT))
-                answer = Answer(task.kind, task.source, one.completion.text, one.judgement, one.detail, reward)
-                self._observer.answer(answer)
-                answers.append(answer)
-            if rollouts:
-                prompt = self._policy.encode(ask(self._prompts, task))
-                groups.append(RolloutGroup(Role.STUDENT, task.kind, prompt, tuple(rollouts)))
+            group = self._group(task, judged, rewards)
+            for one, rollout in zip(judged, group.rollouts, strict=True):
+                text, reward = one.completion.text, rollout.reward
+                answers.append(Answer(task.kind, task.source, text, one.judgement, one.detail, reward))
+                self._observer.answer(answers[-1])
+            groups.append(group)
         return Practice(tuple(groups), tuple(answers), self._policy.sampled_tokens - before)
+
+    def _group(self, task: Task, judged: Sequence[_Judged], rewards: StudentRewards) -> RolloutGroup:
+        prompt = self._policy.encode(ask(self._prompts, task))
+        rollouts = tuple(
+            Rollout(
+                one.completion,
+                answer_reward(one.judgement, rewards),
+                masked=one.judgement is Judgement.SANDBOX_FAULT,
+            )
+            for one in judged
+        )
+        return RolloutGroup(Role.STUDENT, task.kind, prompt, rollouts)
 
     def _answer(self, tasks: Sequence[Task], n: int, seeds: Sequence[int]) -> list[list[_Judged]]:
         """Sample and judge, one kind of task at a time; programs run while later answers are still being sampled."""
@@ -173,8 +189,3 @@ def abduction(proposal: Proposal, pair: int) -> Task:
 def real(problem: Problem) -> Task:
     """A real problem -> a program; all its tests decide."""
     return Task(Kind.PROBLEM, problem.id, problem=problem)
-
-
-def _pass_rate(answers: Sequence[_Judged]) -> PassRate:
-    counted = [a.judgement for a in answers if a.judgement is not Judgement.SANDBOX_FAULT]
-    return PassRate(sum(j is Judgement.CORRECT for j in counted), len(counted))

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gasp_rl.config import GaspConfig, RungConfig
+from gasp_rl.config import GaspConfig, RungConfig, StudentRewards
 from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.policy.policy import Policy
 from gasp_rl.problem import Problem
@@ -42,6 +42,20 @@ class Written:
 
     completion: Completion
     proposal: Proposal
+    tried: RolloutGroup | None = None
+    """The student's tries, once there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What the teacher wrote in one round, screened and rewarded."""
+
+    proposals: tuple[tuple[Proposal, ...], ...]
+    """Of each foothold."""
+    groups: tuple[RolloutGroup, ...]
+    """What the teacher can learn from."""
+    tried: tuple[RolloutGroup, ...]
+    """The student's tries at what was accepted."""
 
 
 class Teacher:
@@ -55,6 +69,7 @@ class Teacher:
         params: SamplingParams,
         archive: NoveltyArchive,
         student: Student,
+        student_rewards: StudentRewards,
         observer: Observer,
     ) -> None:
         self._policy = policy
@@ -63,11 +78,10 @@ class Teacher:
         self._params = params
         self._archive = archive
         self._student = student
+        self._student_rewards = student_rewards
         self._observer = observer
 
-    def propose(
-        self, rung: RungConfig, footholds: Sequence[Foothold], cfg: GaspConfig, seed: int
-    ) -> tuple[list[list[Proposal]], list[RolloutGroup]]:
+    def propose(self, rung: RungConfig, footholds: Sequence[Foothold], cfg: GaspConfig, seed: int) -> Lesson:
         """`cfg.tries_per_round` proposals from each foothold, screened and rewarded."""
         prompts = [self._ask(rung, foothold, cfg) for foothold in footholds]
 
@@ -91,12 +105,16 @@ class Teacher:
             self._observer.proposal(one.proposal)
         scored = iter(flat)
         regrouped = [[next(scored) for _ in group] for group in written]
-        groups = [
-            RolloutGroup(Role.TEACHER, rung.name, self._policy.encode(prompt), tuple(_rollout(o, cfg) for o in group))
-            for prompt, group in zip(prompts, regrouped, strict=True)
-            if group
-        ]
-        return [[one.proposal for one in group] for group in regrouped], groups
+        return Lesson(
+            proposals=tuple(tuple(one.proposal for one in group) for group in regrouped),
+            groups=tuple(
+                RolloutGroup(
+                    Role.TEACHER, rung.name, self._policy.encode(prompt), tuple(_rollout(o, cfg) for o in group)
+                )
+                for prompt, group in zip(prompts, regrouped, strict=True)
+            ),
+            tried=tuple(one.tried for one in flat if one.tried and one.proposal.accepted),
+        )
 
     def write(
         self,
@@ -107,7 +125,8 @@ class Teacher:
         read: Callable[[int, str], Draft | Unreadable],
     ) -> list[list[Written]]:
         """Sample `n` proposals per prompt, read them, and run what can be read twice: well-formed, safe, valid,
-        deterministic, in that order. Programs run while later proposals are still being sampled."""
+        deterministic, in that order. Programs run while later proposals are still being sampled.
+        """
         seeds = [seed_of(seed, "write", place) for place in range(len(prompts))]
         written: list[list[Written]] = [[] for _ in prompts]
         waiting: list[tuple[int, int]] = []
@@ -165,13 +184,13 @@ class Teacher:
         candidates = [one.proposal for one in written if one.proposal.accepted]
         tasks = [induction(proposal, cfg.public_pairs) for proposal in candidates]
         seeds = [seed_of(seed, "try", proposal.id) for proposal in candidates]
-        rates = iter(self._student.attempt(tasks, cfg.tries, seeds))
+        attempts = iter(self._student.attempt(tasks, cfg.tries, seeds, self._student_rewards))
         estimated = []
         for one in written:
             if one.proposal.accepted:
-                rate = next(rates)
-                proposal = replace(one.proposal, passes=rate.passes, tries=rate.tries)
-                one = replace(one, proposal=_in_band(proposal, rung, cfg))  # noqa: PLW2901
+                tried = next(attempts)
+                proposal = replace(one.proposal, passes=tried.passes, tries=tried.tries)
+                one = replace(one, proposal=_in_band(proposal, rung, cfg), tried=tried.group)  # noqa: PLW2901
             estimated.append(one)
         return estimated
 

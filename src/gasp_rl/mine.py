@@ -1,0 +1,96 @@
+"""Find goalposts: problems that no arm ever solves (gasp.md §3, the paper's three filters).
+
+1. Post-RL: the base model, and every checkpoint of RL on the train split.
+2. Unguided self-play: every evaluated checkpoint of an AZR run (the paper: one released checkpoint).
+3. Final RL: one more RL run, on what is left itself.
+A problem with a single passing sample anywhere is out. Passes are confirmed in a fresh sandbox, but out is out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from gasp_rl.build import run_recipe
+from gasp_rl.config import RunConfig
+from gasp_rl.errors import ConfigError
+from gasp_rl.problem import Problem
+from gasp_rl.problems.jsonl import read_problems, write_problems
+from gasp_rl.progress import Observer
+from gasp_rl.rollout import Evaluation
+from gasp_rl.runs.journal import read_journal
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One filter as it was run, and what it left."""
+
+    name: str
+    recipe: str
+    seed: int
+    steps: int
+    samples: int
+    """Draws per problem at each evaluation."""
+    evaluations: int
+    """Evaluated versions of the weights; the first is the untrained model."""
+    given: int
+    solved: tuple[str, ...]
+    """Ids that had a passing sample at any evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """The goalposts and how they were found."""
+
+    goalposts: tuple[Problem, ...]
+    filters: tuple[Filter, ...]
+
+
+def mine(
+    candidates: Path, rlvr: RunConfig, azr: RunConfig, seeds: Sequence[int], out: Path, observer: Observer
+) -> Mined:
+    """Run the filters one after another, each on what the ones before it left. Writes goalposts.jsonl, filters.json
+    and one run directory per filter into `out`.
+    """
+    left = read_problems(candidates).problems
+    filters: list[Filter] = []
+
+    def run(name: str, config: RunConfig, seed: int, on_what_is_left: bool = False) -> None:
+        nonlocal left
+        if not left:
+            raise ConfigError(f"no goalposts left before filter {name!r}: every candidate of {candidates} was solved")
+        here = out / name
+        here.mkdir(parents=True)
+        write_problems(here / "candidates.jsonl", left)
+        problems = replace(config.problems, goalposts=str(here / "candidates.jsonl"), validation="", max_goalposts=0)
+        if on_what_is_left:
+            problems = replace(problems, train=str(here / "candidates.jsonl"))
+        directory = run_recipe(
+            replace(config, seed=seed, problems=problems, matched_draws=False), here / "run", observer
+        )
+        found = [e for e in read_journal(directory.journal).evaluations if e.split == "goalposts"]
+        one, left = _filtered(name, config, seed, left, found)
+        filters.append(one)
+        observer.note(f"{name}: {one.given} problems, {len(one.solved)} solved, {len(left)} left")
+
+    for seed in seeds:
+        run(f"1-rlvr-seed{seed}", rlvr, seed)
+    run("2-azr", azr, seeds[0])
+    run("3-rlvr-on-the-rest", rlvr, seeds[0], on_what_is_left=True)
+
+    mined = Mined(tuple(left), tuple(filters))
+    write_problems(out / "goalposts.jsonl", mined.goalposts)
+    (out / "filters.json").write_bytes(msgspec.json.format(msgspec.json.encode(mined.filters), indent=2) + b"\n")
+    return mined
+
+
+def _filtered(
+    name: str, config: RunConfig, seed: int, given: Sequence[Problem], evaluations: Sequence[Evaluation]
+) -> tuple[Filter, tuple[Problem, ...]]:
+    solved = {score.problem for evaluation in evaluations for score in evaluation.scores if score.passes}
+    one = Filter(
+        name, config.recipe, seed, config.steps, config.evaluate.samples, len(evaluations), len(given),
+        tuple(sorted(solved)),
+    )  # fmt: skip
+    return one, tuple(problem for problem in given if problem.id not in solved)

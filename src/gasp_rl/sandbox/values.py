@@ -1,0 +1,169 @@
+"""Values as text: one spelling per value, so that equal values are equal strings. The trusted side.
+
+The grammar is Python's literals, narrowed: None, True, False, ints, floats by `repr` (bare nan, inf, -inf), str and bytes
+by `repr`, lists, tuples, sets, frozensets and dicts with the entries of the last three sorted by their own text. The
+worker inside the jail writes the same spelling from exact types (`gasp_rl.sandbox.worker`); a test holds them together.
+
+Text that a model wrote is only ever parsed as a literal here, under budgets, never evaluated.
+"""
+
+import ast
+import math
+import re
+import warnings
+from typing import Final
+
+MAX_TEXT: Final = 20_000
+MAX_NODES: Final = 20_000
+MAX_DEPTH: Final = 64
+MAX_DIGITS: Final = 4_300
+
+_OPENERS, _CLOSERS = frozenset("([{"), frozenset(")]}")
+_SIGNS = re.compile(r"(?:[-+~]\s*){8}")
+_SPELLED = {"nan": math.nan, "inf": math.inf}
+
+
+class _NotALiteralError(Exception):
+    """The text is no literal of the grammar, or too large."""
+
+
+def canonical(text: str) -> str | None:
+    """The one spelling of the literal that a model wrote; None if it is not a literal, or too large or too deep."""
+    try:
+        return spell(_parse(text))
+    except _NotALiteralError:
+        return None
+
+
+def canonical_arguments(text: str) -> str | None:
+    """The one spelling of an argument list without its parentheses: `[1,2] , 3` -> `[1, 2], 3`. None as above."""
+    try:
+        arguments = _parse(f"[{text}\n]")
+        if not isinstance(arguments, list):
+            return None  # such as `1], [2`
+        return ", ".join(spell(argument) for argument in arguments)
+    except _NotALiteralError:
+        return None
+
+
+def decode(text: str, max_text: int = 1 << 21) -> object:
+    """The value of a spelling that the sandbox gave; raises ValueError if it is none."""
+    try:
+        return _parse(text, max_text)
+    except _NotALiteralError as error:
+        raise ValueError(f"not a value: {text[:60]!r}") from error
+
+
+def spell(value: object, depth: int = 0) -> str:
+    """Canonical text of a value of exact builtin types."""
+    if depth > MAX_DEPTH:
+        raise _NotALiteralError
+    kind = type(value)
+    if value is None or kind is bool:
+        return repr(value)
+    if kind is int:
+        assert isinstance(value, int)
+        if value.bit_length() > MAX_DIGITS * 3:
+            raise _NotALiteralError
+        return repr(value)
+    if kind in {float, str, bytes}:
+        return repr(value)
+    if isinstance(value, list) and kind is list:
+        return "[" + ", ".join(spell(item, depth + 1) for item in value) + "]"
+    if isinstance(value, tuple) and kind is tuple:
+        inside = ", ".join(spell(item, depth + 1) for item in value)
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    if isinstance(value, set | frozenset) and kind in {set, frozenset}:
+        inside = ", ".join(sorted(spell(item, depth + 1) for item in value))
+        braces = f"{{{inside}}}" if inside else ""
+        return f"frozenset({braces})" if kind is frozenset else braces or "set()"
+    if isinstance(value, dict) and kind is dict:
+        entries = sorted((spell(k, depth + 1), spell(v, depth + 1)) for k, v in value.items())
+        return "{" + ", ".join(f"{k}: {v}" for k, v in entries) + "}"
+    raise _NotALiteralError
+
+
+def _parse(text: str, max_text: int = MAX_TEXT) -> object:
+    # Python's own parser is recursive: what could exhaust it is refused before it sees the text.
+    if len(text) > max_text or _depth(text) > MAX_DEPTH or _SIGNS.search(text):
+        raise _NotALiteralError
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes in what a model wrote
+            tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise _NotALiteralError from error
+    return _Reader().read(tree.body)
+
+
+def _depth(text: str) -> int:
+    """Upper bound of bracket nesting; brackets inside strings count too, which only refuses more."""
+    deepest = depth = 0
+    for character in text:
+        if character in _OPENERS:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in _CLOSERS:
+            depth -= 1
+    return deepest
+
+
+class _Reader:
+    """Reads a syntax tree as a literal, counting nodes."""
+
+    def __init__(self) -> None:
+        self._left = MAX_NODES
+
+    def read(self, node: ast.expr) -> object:
+        self._left -= 1
+        if self._left < 0:
+            raise _NotALiteralError
+        match node:
+            case ast.Constant(value=value) if type(value) in {int, float, str, bytes, bool, type(None)}:
+                return value
+            case ast.Name(id=name) if name in _SPELLED:
+                return _SPELLED[name]
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+                number = self.read(operand)
+                if type(number) not in {int, float}:
+                    raise _NotALiteralError
+                assert isinstance(number, int | float)
+                return -number if isinstance(sign, ast.USub) else number
+            case ast.List(elts=items):
+                return [self.read(item) for item in items]
+            case ast.Tuple(elts=items):
+                return tuple(self.read(item) for item in items)
+            case ast.Set(elts=items):
+                return self._hashed(items)
+            case ast.Call(func=ast.Name(id="set" | "frozenset" as kind), args=arguments, keywords=[]):
+                return self._called(kind, arguments)
+            case ast.Dict(keys=keys, values=values):
+                return self._dict(keys, values)
+            case _:
+                raise _NotALiteralError
+
+    def _hashed(self, items: list[ast.expr]) -> set[object]:
+        try:
+            return {self.read(item) for item in items}
+        except TypeError as error:  # unhashable
+            raise _NotALiteralError from error
+
+    def _called(self, kind: str, arguments: list[ast.expr]) -> object:
+        match arguments:
+            case []:
+                return set() if kind == "set" else frozenset()
+            case [ast.Set(elts=items)] if kind == "frozenset":
+                return frozenset(self._hashed(items))
+            case _:
+                raise _NotALiteralError
+
+    def _dict(self, keys: list[ast.expr | None], values: list[ast.expr]) -> dict[object, object]:
+        read: dict[object, object] = {}
+        for key, value in zip(keys, values, strict=True):
+            if key is None:
+                raise _NotALiteralError  # ** unpacking
+            try:
+                read[self.read(key)] = self.read(value)
+            except TypeError as error:  # unhashable
+                raise _NotALiteralError from error
+        return read
