@@ -1,0 +1,448 @@
+"""Read what instruct models write: fenced blocks, programs, inputs, literals, messages.
+
+Nothing here runs a program or raises on a text; what cannot be read comes back as `Unreadable` with the reason.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gasp_rl.selfplay.prompts.base import Draft, Unreadable
+
+
+def read_proposal(text: str, pairs: int) -> Draft | Unreadable:
+    """Message, program and `pairs` inputs."""
+    blocks, prose = _split(text)
+    program = _proposed_program(blocks)
+    if isinstance(program, Unreadable):
+        return program
+    inputs = _inputs(blocks, prose, program.signature, pairs)
+    if isinstance(inputs, Unreadable):
+        return inputs
+    message = _message(blocks, prose, text)
+    return message if isinstance(message, Unreadable) else Draft(message, program.source, inputs)
+
+
+def read_puzzle(text: str) -> Draft | Unreadable:
+    """A program and one input, no message."""
+    blocks, prose = _split(text)
+    program = _proposed_program(blocks)
+    if isinstance(program, Unreadable):
+        return program
+    inputs = _inputs(blocks, prose, program.signature, 1)
+    return inputs if isinstance(inputs, Unreadable) else Draft("", program.source, inputs)
+
+
+def read_exercise(text: str, source: str, pairs: int) -> Draft | Unreadable:
+    """A message and `pairs` inputs for a program that is given."""
+    program = _program(source)
+    if isinstance(program, Unreadable):
+        return program
+    blocks, prose = _split(text)
+    inputs = _inputs(blocks, prose, program.signature, pairs)
+    if isinstance(inputs, Unreadable):
+        return inputs
+    message = _message(blocks, prose, text)
+    return message if isinstance(message, Unreadable) else Draft(message, source, inputs)
+
+
+def read_answer_program(text: str) -> str | Unreadable:
+    """The last block that defines something, else the last that parses, else a program without fences."""
+    blocks, _ = _split(text)
+    candidates = [block.text for block in blocks if block.part in (Part.PROGRAM, Part.OTHER)]
+    if not candidates:
+        bare = _bare_program(text)
+        return Unreadable("no program: there is no ```python block") if bare is None else _with_entry(bare)
+    parsed = [(source, _parse(source)) for source in reversed(candidates)]
+    trees = [(source, tree) for source, tree in parsed if isinstance(tree, ast.Module)]
+    defining = [source for source, tree in trees if any(isinstance(node, DEFINITIONS) for node in tree.body)]
+    if defining:
+        return _with_entry(defining[0])
+    if trees and trees[0][1].body:
+        return trees[0][0]
+    complaint = parsed[0][1]
+    return complaint if isinstance(complaint, Unreadable) else Unreadable("the program is empty")
+
+
+def read_answer_literal(text: str) -> str | Unreadable:
+    """Of the last block that is named input or output, else of the last block, the last label, the last line."""
+    blocks, prose = _split(text)
+    named = [block.text for block in blocks if block.part in (Part.OUTPUT, Part.INPUT)]
+    plain = [block.text for block in blocks if block.part in (Part.OTHER, Part.PROGRAM)]
+    answer = [*prose.strip().split("\n")[-1:], *_labelled(prose, LITERAL_LABEL)[-1:], *plain[-1:], *named[-1:]][-1]
+    arguments = _arguments(answer)
+    if not arguments:
+        return Unreadable(f"not a Python literal: {_short(answer)}" if answer.strip() else "there is no answer")
+    return _joined(node for _, node in arguments)
+
+
+# Reading blocks
+
+
+class Part(StrEnum):
+    """What a block of a reply is."""
+
+    PROGRAM = "program"
+    INPUT = "input"
+    OUTPUT = "output"
+    MESSAGE = "message"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    part: Part
+    text: str
+
+
+FENCE = re.compile(r"^[\s>*\-\d.]*(`{3,}|~{3,})(.*)$")
+NAMES = {
+    Part.INPUT: re.compile(r"\b(?:test[\s_]?)?inputs?[\s_]*\d*\b|\btest cases?\b", re.IGNORECASE),
+    Part.OUTPUT: re.compile(r"\b(?:outputs?|results?)\b", re.IGNORECASE),
+    Part.MESSAGE: re.compile(r"\b(?:message|msg|description|exercise|task)\b", re.IGNORECASE),
+}
+PYTHON_TAGS = frozenset({"python", "py", "python3", "python2", "code", "program"})
+OTHER_TAGS = frozenset({"text", "txt", "plaintext", "plain", "json", "markdown", "md", "bash", "sh", "shell", "console"})
+CODE_LINE = re.compile(r"^(?:def|class|async def|import|from)\b", re.MULTILINE)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _split(text: str) -> tuple[list[Block], str]:
+    """Fenced blocks in order, and the prose around them. A last block that is never closed counts as it stands."""
+    blocks: list[Block] = []
+    prose: list[str] = []
+    opened: tuple[str, str] | None = None  # fence, tag
+    lines: list[str] = []
+    heading = ""
+    for line in text.split("\n"):
+        fence = FENCE.match(line)
+        if opened is not None:
+            if fence and fence[1][0] == opened[0][0]:
+                blocks.append(_block(opened[1], heading, lines))
+                tag = fence[2].strip()
+                opened = (fence[1], tag) if tag else None  # a fence with a tag opens the next block: one was not closed
+                heading, lines = "", []
+            elif line.rstrip().endswith("```"):
+                blocks.append(_block(opened[1], heading, [*lines, line.rstrip()[:-3]]))
+                opened, heading, lines = None, "", []
+            else:
+                lines.append(line)
+        elif fence and fence[2].rstrip().endswith("```"):
+            blocks.append(_block(fence[2].rstrip()[:-3].strip(), heading, []))
+            heading = ""
+        elif fence:
+            opened, lines = (fence[1], fence[2].strip()), []
+        else:
+            prose.append(line)
+            heading = line if line.strip() else heading
+    if opened is not None:
+        blocks.append(_block(opened[1], heading, lines))
+    return blocks, "\n".join(prose)
+
+
+def _block(tag: str, heading: str, lines: list[str]) -> Block:
+    """What a block is, by its tag, else by what it holds, else by the line above it."""
+    word, _, more = tag.partition(" ")
+    known = _named(word) or (word.lower() in PYTHON_TAGS | OTHER_TAGS)
+    if tag and not known:  # no tag but the first line of the text
+        lines, word = [tag, *lines], ""
+    elif more and not more.strip(" :#").isdigit():
+        lines = [more, *lines]
+    if not word and len(lines) > 1 and _named(lines[0]) and len(lines[0].split()) == 1:
+        word, lines = lines[0].strip(), lines[1:]
+    text = "\n".join(lines).strip("\n").rstrip()
+
+    part = _named(word)
+    if part is None and CODE_LINE.search(text):
+        part = Part.PROGRAM
+    if part is None:
+        part = _named(heading) or (Part.PROGRAM if word.lower() in PYTHON_TAGS else Part.OTHER)
+    return Block(part, text)
+
+
+def _named(words: str) -> Part | None:
+    return next((part for part, name in NAMES.items() if name.search(words)), None)
+
+
+def _labelled(prose: str, label: re.Pattern[str]) -> list[str]:
+    return [found[1].strip() for found in map(label.match, prose.split("\n")) if found]
+
+
+# Reading programs
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    parameters: tuple[str, ...]
+    required: int
+    open_ended: bool
+    """It takes `*args`."""
+
+    def takes(self, count: int) -> bool:
+        return count >= self.required and (self.open_ended or count <= len(self.parameters))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    source: str
+    signature: Signature
+
+
+def _parse(source: str) -> ast.Module | Unreadable:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about invalid escapes in what a model wrote
+            return ast.parse(source)
+    except SyntaxError as error:
+        return Unreadable(f"the program does not parse: line {error.lineno}: {error.msg}")
+    except (ValueError, MemoryError, RecursionError) as error:
+        return Unreadable(f"the program does not parse: {error}")
+
+
+def _proposed_program(blocks: Sequence[Block]) -> Program | Unreadable:
+    """The first block that defines a function."""
+    sources = [block.text for block in blocks if block.part is Part.PROGRAM]
+    if not sources:
+        return Unreadable("no program: there is no ```python block")
+    return _program(next((source for source in sources if "def " in source), sources[0]))
+
+
+def _program(source: str) -> Program | Unreadable:
+    """A proposed program as it is kept: examples of its use are dropped, and it has a function `f`."""
+    tree = _parse(source)
+    if isinstance(tree, Unreadable):
+        return tree
+    entry = _entry(tree)
+    if isinstance(entry, Unreadable):
+        return entry
+    if any(isinstance(node, ast.ClassDef) and node.name == "Solution" for node in tree.body):
+        return Unreadable("the program defines class Solution: a function f was asked for")
+    if entry.args.kwonlyargs and None in entry.args.kw_defaults:
+        return Unreadable("f needs keyword arguments")
+    positional = [*entry.args.posonlyargs, *entry.args.args]
+    open_ended = entry.args.vararg is not None
+    if not positional and not open_ended:
+        return Unreadable("f takes no argument")
+    signature = Signature(tuple(a.arg for a in positional), len(positional) - len(entry.args.defaults), open_ended)
+    return Program(_with_alias(_without_use(source, tree, entry.name), entry.name), signature)
+
+
+def _entry(tree: ast.Module) -> ast.FunctionDef | Unreadable:
+    """The function `f`, or the only one that no other function mentions."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if "f" in functions:
+        return functions["f"]
+    if not functions:
+        return Unreadable("the program defines no function f")
+    mentioned = {
+        name.id
+        for function in functions.values()
+        for name in ast.walk(function)
+        if isinstance(name, ast.Name) and name.id != function.name
+    }
+    roots = [function for name, function in functions.items() if name not in mentioned]
+    if len(roots) != 1:
+        return Unreadable(f"no function is named f, and {len(roots)} could be meant")
+    return roots[0]
+
+
+def _with_alias(source: str, name: str) -> str:
+    """`f = name` at the end: right whatever the names inside mean, where a renaming could go wrong."""
+    return source if name == "f" else f"{source.rstrip()}\n\nf = {name}"
+
+
+def _without_use(source: str, tree: ast.Module, entry: str) -> str:
+    """Without top-level statements that call the function, print, or run only as a script: they show its results."""
+    lines: list[str | None] = list(source.split("\n"))
+    for node in tree.body:
+        if isinstance(node, (*DEFINITIONS, ast.Import, ast.ImportFrom)):
+            continue
+        names = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+        if names & {entry, "print", "__name__"} and node.end_lineno is not None:
+            lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
+    kept = "\n".join(line for line in lines if line is not None).rstrip()
+    return kept if isinstance(_parse(kept), ast.Module) else source  # two statements on one line may break it
+
+
+def _with_entry(source: str) -> str:
+    """An answer as it is run: it answers to `f` too where one function is clearly meant and nothing else is run.
+
+    A real problem asks for another name or for a script; the extra name does no harm there.
+    """
+    tree = _parse(source)
+    if isinstance(tree, Unreadable):
+        return source
+    bound = {name.id for node in tree.body if not isinstance(node, DEFINITIONS) for name in ast.walk(node)
+             if isinstance(name, ast.Name)}  # fmt: skip
+    entry = _entry(tree)
+    classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
+    if isinstance(entry, Unreadable) or classes or entry.name in bound or "f" in bound:
+        return source
+    return _with_alias(source, entry.name)
+
+
+def _bare_program(text: str) -> str | None:
+    """A program without fences: from the first line that looks like code to the last with which it still parses."""
+    lines = text.split("\n")
+    start = next((number for number, line in enumerate(lines) if CODE_LINE.match(line)), None)
+    if start is None:
+        return None
+    for end in range(len(lines), max(start, len(lines) - 30), -1):
+        source = "\n".join(lines[start:end])
+        if isinstance(_parse(source), ast.Module):
+            return source.rstrip()
+    return None
+
+
+# Reading inputs and literals
+
+INPUT_LABEL = re.compile(r"^[\s#*\-\d.]*(?:test\s*)?(?:inputs?|arguments?)\s*\d*\s*[:=]?\**\s*[:=]\**\s*(\S.*)$", re.IGNORECASE)
+LITERAL_LABEL = re.compile(
+    r"^[\s#*\-]*(?:the\s+)?(?:final\s+)?(?:outputs?|inputs?|answer|result|arguments?)\s*(?:is)?\**\s*[:=]\**\s*(\S.*)$", re.IGNORECASE
+)
+BULLET = re.compile(r"^\s*(?:[-*+]\s+|\d+[.)]\s+)")
+JSON_NAMES = {"true": True, "false": False, "null": None}
+NOT_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
+
+
+def _inputs(blocks: Sequence[Block], prose: str, signature: Signature, pairs: int) -> tuple[str, ...] | Unreadable:
+    """The first `pairs` different inputs that fit the signature."""
+    texts = [block.text for block in blocks if block.part is Part.INPUT and block.text.strip()]
+    texts = texts or _labelled(prose, INPUT_LABEL)
+    if not texts:
+        return Unreadable("no inputs: there is no ```input block")
+    fitting: dict[str, None] = {}
+    complaints = []
+    for text in texts:
+        found = _block_inputs(text, signature)
+        if isinstance(found, Unreadable):
+            complaints.append(found.reason)
+        else:
+            fitting.update(dict.fromkeys(found))
+    if len(fitting) < pairs:
+        count = f"{len(fitting)} different inputs, {pairs} needed"
+        return Unreadable("; ".join([count, *complaints[:1]]))
+    return tuple(fitting)[:pairs]
+
+
+def _block_inputs(text: str, signature: Signature) -> list[str] | Unreadable:
+    """One input, written on one or several lines, or one on each line."""
+    whole = _fit(_arguments(text), signature)
+    if whole is not None:
+        return [whole]
+    lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    fitted = [_fit(_arguments(line), signature) for line in lines]
+    found = [input_ for input_ in fitted if input_ is not None]
+    if found:
+        return found
+    if all(_arguments(line) is None for line in lines):
+        return Unreadable(f"not Python literals: {_short(text)}")
+    return Unreadable(f"not arguments for ({', '.join(signature.parameters)}): {_short(text)}")
+
+
+Argument = tuple[str, ast.expr]
+"""The name it was given, if any, and its literal."""
+
+
+def _arguments(text: str) -> list[Argument] | None:
+    """Arguments as a model writes them: `1, [2]`, `f(1, [2])`, `x = 1, y = [2]`, or one on each line."""
+    cleaned = BULLET.sub("", text.strip()).strip("` \t").rstrip(",;")
+    for source in (cleaned, cleaned.replace(";", ",").rstrip(",. \n").replace("\n", ", ")):
+        call = _call(f"f({source}\n)")
+        if call is None:
+            continue
+        arguments = [("", node) for node in call.args] + [(k.arg or "", k.value) for k in call.keywords]
+        if arguments and all(_is_literal(node) for _, node in arguments):
+            return arguments
+    return None
+
+
+def _call(source: str) -> ast.Call | None:
+    tree = _parse(source)
+    if isinstance(tree, Unreadable) or len(tree.body) != 1:
+        return None
+    try:
+        statement = _NamesOfJson().visit(tree).body[0]
+    except RecursionError:
+        return None
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    for _ in range(3):  # f(f(1, 2)), f(print(f(1, 2)))
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            return None
+        inner = call.args[0] if len(call.args) == 1 and not call.keywords else None
+        if not isinstance(inner, ast.Call) or not (inner.args or inner.keywords):
+            return call
+        call = inner
+    return None
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+        ellipsis = any(isinstance(part, ast.Constant) and part.value is ... for part in ast.walk(node))
+    except NOT_LITERAL:
+        return False
+    return not ellipsis
+
+
+class _NamesOfJson(ast.NodeTransformer):
+    """true, false and null inside a value, as models write that have read much JSON."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(JSON_NAMES[node.id]) if node.id in JSON_NAMES else node
+
+
+def _fit(arguments: list[Argument] | None, signature: Signature) -> str | None:
+    """The text of the arguments in the order of the signature, or None if they do not fit it."""
+    if arguments is None:
+        return None
+    named = dict(arguments)
+    if len(named) == len(arguments) and set(named) <= set(signature.parameters):
+        arguments = [(name, named[name]) for name in signature.parameters if name in named]
+    nodes = [node for _, node in arguments]
+    if len(nodes) == 1 and isinstance(nodes[0], ast.Tuple) and not signature.takes(1):
+        nodes = nodes[0].elts  # (1, 2) for f(a, b)
+    return _joined(nodes) if signature.takes(len(nodes)) else None
+
+
+def _joined(nodes: Iterable[ast.expr]) -> str:
+    return ", ".join(ast.unparse(node) for node in nodes)
+
+
+# Reading messages
+
+MESSAGE_TAG = re.compile(r"<message>\s*(.*?)\s*(?:</message>|<\\message>|$)", re.DOTALL | re.IGNORECASE)
+MESSAGE_LABEL = re.compile(r"^[\s#*\-\d.]*(?:message|description)\**\s*:\**\s*(\S.*)$", re.IGNORECASE)
+CODE_IN_MESSAGE = re.compile(r"```|^\s*def \w+\(|^\s*return \S", re.MULTILINE)
+
+
+def _message(blocks: Sequence[Block], prose: str, text: str) -> str | Unreadable:
+    """From its block, its tag, its label, or else the prose of the reply."""
+    tagged = MESSAGE_TAG.search(text)
+    found = (
+        next((block.text.strip() for block in blocks if block.part is Part.MESSAGE and block.text.strip()), "")
+        or (tagged[1] if tagged else "")
+        or next(iter(_labelled(prose, MESSAGE_LABEL)), "")
+        or _sentences(prose)
+    )
+    if not found:
+        return Unreadable("no message: there is no ```message block")
+    if CODE_IN_MESSAGE.search(found):
+        return Unreadable(f"the message contains code: {_short(found)}")
+    if "..." in found and len(found) < len("Given ..., return ...") + 8:
+        return Unreadable(f"the message is only its form: {_short(found)}")
+    return found
+
+
+def _sentences(prose: str) -> str:
+    """Sentences: no headings, no labels of blocks, nothing of two words."""
+    lines = [line.strip() for line in prose.split("\n")]
+    return " ".join(line for line in lines if len(line.split()) > 3 and line[-1] != ":" and line[0] not in "#*<-")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 60 else f"{line[:57]}...")
