@@ -1,12 +1,13 @@
 """What the loop tells whoever watches. Nothing comes back, so a watcher cannot change what is computed."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from gasp_rl.rollout import Answer, Evaluation, Proposal, UpdateStats
 
 
 class Observer(Protocol):
-    """Called often and from one thread: implementations must be cheap and must not raise."""
+    """Called often and from one thread: implementations must be cheap."""
 
     def iteration(self, step: int, steps: int) -> None:
         """Iteration `step` of `steps` begins (the first is 1)."""
@@ -70,3 +71,46 @@ class Silent:
 
     def note(self, text: str) -> None:
         pass
+
+
+class Several:
+    """Tells every one of several observers."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def iteration(self, step: int, steps: int) -> None:
+        for observer in self._observers:
+            observer.iteration(step, steps)
+
+    def phase(self, name: str, detail: str = "") -> None:
+        for observer in self._observers:
+            observer.phase(name, detail)
+
+    def progress(self, done: int, total: int) -> None:
+        for observer in self._observers:
+            observer.progress(done, total)
+
+    def sampling(self, tokens: int) -> None:
+        for observer in self._observers:
+            observer.sampling(tokens)
+
+    def proposal(self, proposal: Proposal) -> None:
+        for observer in self._observers:
+            observer.proposal(proposal)
+
+    def answer(self, answer: Answer) -> None:
+        for observer in self._observers:
+            observer.answer(answer)
+
+    def update(self, stats: UpdateStats) -> None:
+        for observer in self._observers:
+            observer.update(stats)
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        for observer in self._observers:
+            observer.evaluation(evaluation)
+
+    def note(self, text: str) -> None:
+        for observer in self._observers:
+            observer.note(text)

@@ -22,7 +22,7 @@ class Series:
     name: str
     points: Sequence[Point]
     colour: str
-    """A class of the style sheet: one colour means one thing on the whole page."""
+    """A class of the style sheet; a rung has one colour on the whole page."""
     dashed: bool = False
 
 

@@ -47,8 +47,8 @@ def details(summary: Child, *children: Child, **attributes: str | float | None) 
     return el("details", el("summary", summary), *children, **attributes)
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[Child]], caption: str = "") -> Html:
-    """A table that scrolls in its own box where the screen is narrow."""
+def table(head: Iterable[str], rows: Iterable[Iterable[Child]], *, caption: str = "", label: str = "") -> Html:
+    """A table that scrolls in its own box where the screen is narrow. Its label is for those who do not see it."""
     return el(
         "div",
         el(
@@ -60,7 +60,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Child]], caption: str = "
         class_="scroll",
         tabindex=0,
         role="region",
-        aria_label=caption or "table",
+        aria_label=caption or label,
     )
 
 

@@ -188,8 +188,7 @@ def _rung(found: Written, family: Family, depth: int = 1) -> Html:
         ),
         meter(p),
         written(p.message, 1500, class_="message"),
-        written(p.program, 3000, class_="program"),
-        pairs(p, family.public_pairs),
+        el("div", written(p.program, 3000, class_="program"), pairs(p, family.public_pairs), class_="facts"),
         *(_rung(child, family, depth + 1) for child in accepted[:CHILDREN]),
         _left_out(len(accepted) - CHILDREN, "more accepted above this one"),
         _rejected([c for c in children if not c.proposal.accepted], "above this one"),
@@ -223,7 +222,7 @@ def pairs(p: Proposal, shown: int) -> Html | None:
         ]
         for i, pair in enumerate(p.pairs[:10])
     ]
-    return table(["", "input", "output"], rows, caption="Inputs and outputs")
+    return table(["", "input", "output"], rows, label="Inputs and outputs")
 
 
 def _evidence(history: Sequence[tuple[int, ProblemScore]]) -> Html | None:

@@ -10,7 +10,7 @@ from gasp_rl.report.charts import Axis, Series, histogram, line_chart
 from gasp_rl.report.html import Child, Html, details, el, join, table, written
 from gasp_rl.report.ladders import WHY, ladders, rung_colours
 from gasp_rl.report.text import one_line
-from gasp_rl.report.words import plural, probability
+from gasp_rl.report.words import duration, plural, probability
 from gasp_rl.rollout import Answer, Judgement, ProblemScore, Proposal, Rejection
 from gasp_rl.runs.directory import encode_config
 from gasp_rl.runs.journal import Journal
@@ -129,10 +129,10 @@ def _goalpost_tile(journal: Journal) -> Html:
 def _base_tile(journal: Journal) -> Html:
     found = numbers.comparison(journal)
     if found is None:
-        return _tile("Base model, same draws", "–", "not compared yet")
+        return _tile("Base, same draws", "–", "not compared yet")
     draws = f"{found.base_draws:,} draws each"
-    small = f"{probability(found.p_value)}, paired exact test" if found.matched else "draws not matched"
-    return _tile("Base model, same draws", f"{len(found.base)} of {len(found.goalposts)}", f"{draws} · {small}")
+    small = probability(found.p_value) if found.matched else "draws not matched"
+    return _tile("Base, same draws", f"{len(found.base)} of {len(found.goalposts)}", f"{draws} · {small}")
 
 
 def _rung_tile(journal: Journal, rung: str) -> Html:
@@ -153,7 +153,7 @@ def _validation_tile(journal: Journal) -> Html:
 def _cost_tile(journal: Journal, measurements: Sequence[Measurement]) -> Html:
     seconds = sum(m.seconds for m in measurements)
     return _tile(
-        "Tokens sampled", _short(numbers.sampled_tokens(journal)), f"in {_duration(seconds)}" if seconds else ""
+        "Tokens sampled", _short(numbers.sampled_tokens(journal)), f"in {duration(seconds)}" if seconds else ""
     )
 
 
@@ -168,18 +168,18 @@ def _curves(journal: Journal) -> Html:
         "div",
         line_chart(
             "Goalposts solved",
-            "so far, and at each evaluation",
+            "so far and each time",
             [
                 Series("so far", ever, "fell"),
-                Series("each time", now, "c2"),
+                Series("each time", now, "soft"),
                 Series("base", base, "base", dashed=True),
             ],
         ),
         line_chart(
             "Validation pass@k",
-            "on problems never trained on",
+            "on held-out problems",
             [
-                Series(f"pass@{k}", numbers.validation_over_time(journal, k), f"c{i % 4 + 1}")
+                Series(f"pass@{k}", numbers.validation_over_time(journal, k), f"k{i + 1}")
                 for i, k in enumerate(_some(ks))
             ],
             SHARE,
@@ -191,9 +191,9 @@ def _curves(journal: Journal) -> Html:
         ),
         line_chart(
             "Right answers",
-            "of the student, by kind of task",
+            "by kind of task",
             [
-                Series(kind, numbers.correct_over_time(journal, kind), f"c{i % 4 + 1}")
+                Series(kind, numbers.correct_over_time(journal, kind), f"c{i % 3 + 3}")
                 for i, kind in enumerate(numbers.kinds(journal))
             ],
             SHARE,
@@ -208,7 +208,7 @@ def _curves(journal: Journal) -> Html:
         ),
         line_chart(
             "Proposals that run",
-            "falls first when a teacher collapses",
+            "of all proposed",
             [Series(rung, numbers.runnable_over_time(journal, rung), colours[rung]) for rung in colours],
             SHARE,
         ),
@@ -240,11 +240,10 @@ def _history(journal: Journal) -> Html | None:
             for s in steps
         ]
         body.append(el("tr", el("th", one_line(problem, 40), scope="row"), *cells))
-    return el(
+    grid = el(
         "div",
         el(
             "table",
-            el("caption", "When goalposts fell: draws that solved each, at each evaluation. Solves come and go."),
             el("thead", el("tr", el("th", "iteration", scope="col"), *(el("th", str(s), scope="col") for s in steps))),
             el("tbody", *body),
             class_="heat",
@@ -253,6 +252,9 @@ def _history(journal: Journal) -> Html | None:
         tabindex=0,
         role="region",
         aria_label="When goalposts fell",
+    )
+    return join(
+        [el("h3", "When goalposts fell"), el("p", "Draws that solved each, at each evaluation.", class_="quiet"), grid]
     )
 
 
@@ -295,6 +297,7 @@ def _funnel(rung: str, proposed: Sequence[Proposal], band: Band | None, colour: 
             colour,
         )
         for stage in numbers.funnel(proposed)
+        if stage.lost or stage.passed == "accepted"
     ]
     return el(
         "div",
@@ -426,11 +429,3 @@ def _short(n: int) -> str:
     if n >= 10**6:
         return f"{n / 10**6:.1f} M"
     return f"{n / 10**3:.0f} k" if n >= 10**4 else f"{n:,}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

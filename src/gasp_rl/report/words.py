@@ -24,9 +24,9 @@ def headline(journal: Journal) -> str:
     fallen = sum(s.solved for s in solves.values())
     after = f"After {plural(done, 'iteration')} of {journal.started.config.recipe}"
     if fallen == 0:
-        found = f"{after} none of the {len(solves)} goalposts has fallen."
+        found = f"{after} none of {plural(len(solves), 'goalpost')} has fallen."
     else:
-        found = f"{after} the student has solved {fallen} of {len(solves)} goalposts that the base model did not solve."
+        found = f"{after} the student has solved {fallen} of {plural(len(solves), 'goalpost')}."
     compared = numbers.comparison(journal)
     return f"{found} {_against_base(compared)}" if compared else found
 
@@ -86,6 +86,14 @@ def probability(p: float) -> str:
 
 def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _progress(journal: Journal) -> str:

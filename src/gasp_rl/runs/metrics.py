@@ -1,11 +1,14 @@
 """Times, speed and memory of a run, one measurement per line. Never truth: two equal runs differ here."""
 
 import resource
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from gasp_rl.errors import RunError
+from gasp_rl.progress import Silent
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -45,3 +48,32 @@ def read_measurements(path: Path) -> tuple[Measurement, ...]:
         return tuple(msgspec.json.decode(line, type=Measurement) for line in whole)
     except msgspec.MsgspecError as error:
         raise RunError(f"{path} is corrupt: {error}") from error
+
+
+class Stopwatch(Silent):
+    """An observer that writes down how long each phase took, when the next begins and at the end."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._step = 0
+        self._phase = "start"
+        self._since = clock()
+        self._tokens = 0
+
+    def iteration(self, step: int, steps: int) -> None:
+        self.phase("between phases")
+        self._step = step
+
+    def phase(self, name: str, detail: str = "") -> None:
+        self.close()
+        self._phase, self._since, self._tokens = name, self._clock(), 0
+
+    def sampling(self, tokens: int) -> None:
+        self._tokens += tokens
+
+    def close(self) -> None:
+        """Write down the phase that ends here."""
+        seconds = round(self._clock() - self._since, 3)
+        measured = Measurement(self._step, self._phase, seconds, self._tokens, round(peak_memory_mb(), 1))
+        append_measurement(self._path, measured)

@@ -1,0 +1,274 @@
+"""The command line. Reads what was asked, calls what does it, and says faults in one line.
+
+Nothing heavy is imported before it is needed: `gasp --help` and `gasp report` must not wait for torch.
+"""
+
+import difflib
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import tyro
+from tyro.conf import Positional, arg, subcommand
+
+from gasp_rl import __version__
+from gasp_rl.config import RunConfig
+from gasp_rl.errors import ConfigError, GaspError, RunError
+from gasp_rl.recipes import RECIPES, demo
+
+Config: TypeAlias = Annotated[RunConfig, arg(name="")]
+"""Settings whose flags carry no prefix: `--gasp.min-programs 32`."""
+
+
+@dataclass(frozen=True)
+class Training:
+    config: Config
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Run directory to create. By default the first free one of runs/RECIPE, runs/RECIPE-2, ..."""
+
+
+def _trainings() -> dict[str, Training]:
+    return {name: Training(recipe()) for name, recipe in RECIPES.items()}
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split())
+
+
+if TYPE_CHECKING:
+    Recipe: TypeAlias = Training
+else:
+    Recipe = tyro.extras.subcommand_type_from_defaults(
+        _trainings(), {name: _first_sentence(recipe.__doc__) for name, recipe in RECIPES.items()}
+    )
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train by a recipe; any of its settings can be changed."""
+
+    recipe: Annotated[Recipe, arg(name="")]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """See guided self-play happen: embedded model and problems, a few minutes on two CPU cores, ends with a report."""
+
+    config: Config = field(default_factory=demo)
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Run directory to create. By default the first free one of runs/demo, runs/demo-2, ..."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a run's report, one self-contained HTML file, and say what happened in words."""
+
+    run: Positional[Path]
+    """A run directory, finished or not."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Copy a run's trained model, a Hugging Face directory, to where you want it."""
+
+    run: Positional[Path]
+    to: Positional[Path]
+    """A directory that does not exist yet."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Read a problem file and say what is in it, and what was left out and why."""
+
+    file: Positional[Path]
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Look at problem files."""
+
+    command: Annotated[Inspect, subcommand("inspect")]
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what this machine can do, and what the sandbox can enforce here."""
+
+
+Command: TypeAlias = (
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Report, subcommand("report")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[Problems, subcommand("problems")]
+    | Annotated[Doctor, subcommand("doctor")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 2 for a fault with one line on stderr, 130 after Ctrl-C."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the sandboxes beside the model
+    try:
+        execute(read(sys.argv[1:] if args is None else args))
+    except GaspError as fault:
+        print(f"gasp: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gasp: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def read(args: Sequence[str]) -> Command:
+    """The command that was asked for. A flag that does not exist is refused with the nearest that does."""
+    command, unknown = tyro.cli(
+        Command,
+        prog="gasp",
+        description="Guided asymmetric self-play: teach a code model the problems it never solves.",
+        args=args,
+        config=(tyro.conf.AvoidSubcommands,),
+        return_unknown_args=True,
+    )
+    if unknown:
+        given = unknown[0].removeprefix("--").replace("_", "-").split("=")[0]
+        close = difflib.get_close_matches(given, list(_flags(command)), n=1)
+        if given in close:
+            raise ConfigError(f"{unknown[0]} stands before the recipe; put it behind")
+        raise ConfigError(f"unknown option {unknown[0]}" + (f"; did you mean --{close[0]}?" if close else ""))
+    return command
+
+
+def _flags(value: object, prefix: str = "") -> Iterator[str]:
+    """Every flag that sets a field of this command, without its dashes."""
+    if isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _flags(item, f"{prefix}{index}.")
+    elif is_dataclass(value):
+        for one in fields(value):
+            inner = getattr(value, one.name)
+            if one.name in {"config", "recipe"} and is_dataclass(inner):
+                yield from _flags(inner, prefix)
+            elif is_dataclass(inner) or (isinstance(inner, tuple) and inner and is_dataclass(inner[0])):
+                yield from _flags(inner, f"{prefix}{one.name.replace('_', '-')}.")
+            else:
+                yield f"{prefix}{one.name.replace('_', '-')}"
+
+
+def execute(command: Command) -> None:
+    match command:
+        case Demo(config, out) | Train(Training(config, out)):
+            train(config, out or first_free(Path("runs"), config.recipe))
+        case Report(run):
+            report(run)
+        case Export(run, to):
+            export(run, to)
+        case Problems(Inspect(file)):
+            inspect(file)
+        case Doctor():
+            doctor()
+
+
+def first_free(parent: Path, name: str) -> Path:
+    """`name`, or the first of `name-2`, `name-3`, ... that does not exist."""
+    path, n = parent / name, 1
+    while path.exists():
+        n += 1
+        path = parent / f"{name}-{n}"
+    return path
+
+
+def train(config: RunConfig, out: Path) -> None:
+    """Train with a live view, then say what happened and where the report is."""
+    from gasp_rl.build import run_recipe
+    from gasp_rl.progress import Several
+    from gasp_rl.report.live import LiveView
+    from gasp_rl.report.words import summary
+    from gasp_rl.report.write import write_report
+    from gasp_rl.runs.directory import RunDirectory
+    from gasp_rl.runs.journal import read_journal
+    from gasp_rl.runs.metrics import Stopwatch
+
+    run = RunDirectory(out)
+    print(f"{config.recipe}: {config.steps} iterations into {out}")
+    try:
+        with LiveView(f"gasp {config.recipe}") as view, closing(Stopwatch(run.metrics)) as stopwatch:
+            run_recipe(config, out, Several([view, stopwatch]))
+    except KeyboardInterrupt:
+        if run.journal.exists():
+            done = len(read_journal(run.journal).iterations)
+            print(
+                f"gasp: interrupted; {done} iterations are kept in {out}, see them with: gasp report {out}",
+                file=sys.stderr,
+            )
+            sys.exit(130)
+        raise
+    print(f"\n{summary(read_journal(run.journal))}\n\nReport: {write_report(run)}")
+
+
+def report(root: Path) -> None:
+    from gasp_rl.report.words import summary
+    from gasp_rl.report.write import write_report
+    from gasp_rl.runs.directory import open_run
+    from gasp_rl.runs.journal import Journal, read_journal
+
+    run = open_run(root)
+    journal = read_journal(run.journal) if run.journal.exists() else Journal()
+    print(f"{summary(journal)}\n\nReport: {write_report(run)}")
+
+
+def export(root: Path, to: Path) -> None:
+    from gasp_rl.runs.directory import open_run
+
+    run = open_run(root)
+    if not run.model.is_dir():
+        raise RunError(f"{root} has no trained model yet: it is written when a run finishes")
+    if to.exists():
+        raise RunError(f"{to} exists; name a directory that does not")
+    shutil.copytree(run.model, to)
+    print(f"{to} can be loaded with transformers.AutoModelForCausalLM.from_pretrained")
+
+
+def inspect(file: Path) -> None:
+    from collections import Counter
+
+    from gasp_rl.problems.jsonl import read_problems
+
+    found = read_problems(file)
+    print(f"{file}: {len(found.problems)} problems")
+    for title, values in (
+        ("source", [p.source for p in found.problems]),
+        ("difficulty", [p.difficulty for p in found.problems]),
+        ("io", [p.io_mode.value for p in found.problems]),
+        ("tests", [f"{len(p.public_tests)} public + {len(p.hidden_tests)} hidden" for p in found.problems]),
+    ):
+        counted = Counter(value or "(none)" for value in values).most_common(8)
+        print(f"  {title}: " + ", ".join(f"{value} {n}" for value, n in counted))
+
+
+def doctor() -> None:
+    print(f"python   {platform.python_version()} on {platform.system()} {platform.release()}, {platform.machine()}")
+    print(f"gasp-rl  {__version__}")
+    for package in ("torch", "transformers"):
+        print(f"{package:<8} {_version(package)}")
+    print(f"cores    {len(os.sched_getaffinity(0))} usable of {os.cpu_count()}")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
