@@ -117,7 +117,7 @@ def _split(text: str) -> tuple[list[Block], str]:
     opened: tuple[str, str] | None = None  # fence, tag
     lines: list[str] = []
     heading = ""
-    for line in text.split("\n"):
+    for line in text.replace("\r\n", "\n").split("\n"):
         fence = FENCE.match(line)
         if opened is not None:
             if fence and fence[1][0] == opened[0][0]:
@@ -151,8 +151,9 @@ def _block(tag: str, heading: str, lines: list[str]) -> Block:
         lines, word = [tag, *lines], ""
     elif more and not more.strip(" :#").isdigit():
         lines = [more, *lines]
-    if not word and len(lines) > 1 and _named(lines[0]) and len(lines[0].split()) == 1:
-        word, lines = lines[0].strip(), lines[1:]
+    first = lines[0].strip() if len(lines) > 1 else ""
+    if not word and len(first.split()) == 1 and (_named(first) or first.lower() in PYTHON_TAGS):
+        word, lines = first, lines[1:]
     text = "\n".join(lines).strip("\n").rstrip()
 
     part = _named(word)
@@ -330,14 +331,12 @@ def _inputs(blocks: Sequence[Block], prose: str, signature: Signature, pairs: in
 
 def _block_inputs(text: str, signature: Signature) -> list[str] | Unreadable:
     """One input, written on one or several lines, or one on each line."""
-    whole = _fit(_arguments(text), signature)
-    if whole is not None:
-        return [whole]
     lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     fitted = [_fit(_arguments(line), signature) for line in lines]
-    found = [input_ for input_ in fitted if input_ is not None]
-    if found:
-        return found
+    found = [one for one in fitted if one is not None]
+    whole = _fit(_arguments(text), signature) if len(found) < len(lines) else None
+    if whole is not None or found:
+        return found if whole is None else [whole]
     if all(_arguments(line) is None for line in lines):
         return Unreadable(f"not Python literals: {_short(text)}")
     return Unreadable(f"not arguments for ({', '.join(signature.parameters)}): {_short(text)}")
@@ -354,8 +353,8 @@ def _arguments(text: str) -> list[Argument] | None:
         call = _call(f"f({source}\n)")
         if call is None:
             continue
-        arguments = [("", node) for node in call.args] + [(k.arg or "", k.value) for k in call.keywords]
-        if arguments and all(_is_literal(node) for _, node in arguments):
+        arguments = [("", node) for node in call.args] + [(word.arg or "**", word.value) for word in call.keywords]
+        if arguments and all(name != "**" for name, _ in arguments) and all(_is_literal(node) for _, node in arguments):
             return arguments
     return None
 
