@@ -1,0 +1,66 @@
+# `make demo` and `make test` need Python 3.11 and nothing else: they make .venv and install what is pinned into it.
+
+PYTHON ?= python3
+ARGS ?=
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check lint types layers fast slow test test-browser test-data test-gpu format clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+demo: .venv/core ## See guided self-play happen: a few minutes on two cores, ends with a report
+	@.venv/bin/gasp demo $(ARGS)
+
+test: check slow ## Everything that needs no GPU, no browser and no data: style, types, layers, all tests
+
+check: lint types layers fast ## The quick part of it
+
+lint: .venv/dev
+	@.venv/bin/ruff check --quiet
+	@.venv/bin/ruff format --check --quiet
+
+types: .venv/dev
+	@.venv/bin/mypy
+
+layers: .venv/dev
+	@.venv/bin/lint-imports > .venv/layers 2>&1 || { cat .venv/layers; exit 1; }
+
+fast: .venv/dev
+	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not gpu and not data and not browser" $(ARGS)
+
+slow: .venv/dev
+	@.venv/bin/python -m pytest -q -n 2 -m "slow and not gpu and not data and not browser" $(ARGS)
+
+test-browser: .venv/dev ## Look at reports in a real browser (needs chromium on the PATH)
+	@.venv/bin/python -m pytest -q -m browser $(ARGS)
+
+test-data: .venv/dev ## Read real problem files: make test-data DATA=folder
+	@test -n "$(DATA)" || { echo "make test-data DATA=folder: which folder holds the problem files?"; exit 2; }
+	@GASP_DATA="$(abspath $(DATA))" .venv/bin/python -m pytest -q -m data $(ARGS)
+
+test-gpu: .venv/dev ## What needs a CUDA device
+	@.venv/bin/python -m pytest -q -m gpu $(ARGS)
+
+format: .venv/dev ## Lay the code out
+	@.venv/bin/ruff check --quiet --fix
+	@.venv/bin/ruff format --quiet
+
+clean: ## Remove what was made here, but for runs
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "gasp-rl needs Python 3.11 or newer: make PYTHON=/path/to/it $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -m venv .venv
+
+.venv/core: pyproject.toml constraints/core.txt | .venv/bin/python
+	@echo "Installing gasp-rl into .venv (once; torch is large)"
+	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints/core.txt -e .
+	@touch $@
+
+.venv/dev: pyproject.toml constraints/core.txt constraints/dev.txt | .venv/bin/python
+	@echo "Installing gasp-rl and its checks into .venv (once; torch is large)"
+	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints/dev.txt -e ".[dev]"
+	@touch $@ .venv/core
