@@ -110,10 +110,13 @@ def test_without_a_count_the_first_tests_are_public_and_one_stays_hidden(mode: I
     ({"errata": "multiple_answers"}, "errata: multiple_answers"),
     ({"compare": {"type": "checker", "name": "poly_root", "tol": 1e-4}},
      "compare checker: needs a checker program of its own"),
-    ({"compare": {"type": "test_code"}, "tests": []}, "compare test_code: judged by test code, not by input and output"),
+    ({"compare": {"type": "test_code"}, "tests": []},
+     "compare test_code: judged by test code, not by input and output"),
     ({"tests": []}, "no tests: any program would pass"),
 ])  # fmt: skip
-def test_a_row_that_cannot_be_judged_is_left_out_and_counted(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+def test_a_row_that_cannot_be_judged_is_left_out_and_counted(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
     file = read_rows(tmp_path, NORMAL | {"id": "kept"}, NORMAL | change)
 
     assert [problem.id for problem in file.problems] == ["kept"]

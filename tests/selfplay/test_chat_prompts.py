@@ -21,13 +21,15 @@ DRAFT = Draft(MESSAGE, PROGRAM, INPUTS)
 
 TOWERS = Problem(
     id="towers",
-    statement="Towers stand in a row. Return how many you see from the left.\n\nInput: heights = [1, 3, 2]\nOutput: 2\n",
+    statement="Towers stand in a row. How many do you see from the left?\n\nInput: heights = [1, 3, 2]\nOutput: 2\n",
     public_tests=(TestCase("[1, 3, 2]", "2"), TestCase("[4, 5, null]", "true")),
     hidden_tests=(TestCase("[]", "0"),),
     encoding=Encoding.JSON,
     entry_point="seen",
 )
-LEMMA_MADE = Proposal("id", "lemma", "", message=MESSAGE, program=PROGRAM, pairs=(Pair("[1, 5], 4", "[5]"), Pair("[], 0", "[]")))
+LEMMA_MADE = Proposal(
+    "id", "lemma", "", message=MESSAGE, program=PROGRAM, pairs=(Pair("[1, 5], 4", "[5]"), Pair("[], 0", "[]"))
+)
 
 
 def fenced(tag: str, text: str) -> str:
@@ -60,33 +62,50 @@ PROPOSALS = {
     "in another order": inputs_block() + fenced("python", PROGRAM) + fenced("message", MESSAGE),
     "with talk around it": f"Sure! Here is an easier exercise:\n\n{ASKED}\nI hope that this helps!",
     "with other tags": fenced("Message", MESSAGE) + fenced("py", PROGRAM) + inputs_block(tag="Input"),
-    "with numbered tags": fenced("message", MESSAGE) + fenced("python3", PROGRAM)
+    "with numbered tags": fenced("message", MESSAGE)
+    + fenced("python3", PROGRAM)
     + "".join(fenced(f"input {n}", one) for n, one in enumerate(INPUTS, 1)),
-    "without line ends in the fences": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "without line ends in the fences": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + "".join(f"```input {one}```\n" for one in INPUTS),
-    "one block of input lines": fenced("message", MESSAGE) + fenced("python", PROGRAM) + fenced("inputs", "\n".join(INPUTS)),
-    "numbered lines in one block": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "one block of input lines": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
+    + fenced("inputs", "\n".join(INPUTS)),
+    "numbered lines in one block": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + fenced("inputs", "\n".join(f"{n}. {one}" for n, one in enumerate(INPUTS, 1))),
-    "inputs as calls": fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(f"f({one})" for one in INPUTS),
-    "inputs as printed calls": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "inputs as calls": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
+    + inputs_block(f"f({one})" for one in INPUTS),
+    "inputs as printed calls": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + inputs_block(f"print(f({one}))" for one in INPUTS),
-    "inputs in parentheses": fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(f"({one})" for one in INPUTS),
-    "inputs by name": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "inputs in parentheses": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
+    + inputs_block(f"({one})" for one in INPUTS),
+    "inputs by name": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + inputs_block(f"k = {one.rpartition(', ')[2]}, nums = {one.rpartition(', ')[0]}" for one in INPUTS),
-    "one argument on each line": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "one argument on each line": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + inputs_block(one.rpartition(", ")[0] + "\n" + one.rpartition(", ")[2] for one in INPUTS),
-    "assignments on lines": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "assignments on lines": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + inputs_block(f"nums = {one.rpartition(', ')[0]}\nk = {one.rpartition(', ')[2]}" for one in INPUTS),
-    "input headings without fences": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "input headings without fences": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + "".join(f"# Input: {one}\n" for one in INPUTS),
-    "bold input headings": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "bold input headings": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + "".join(f"- **Input {n}**: `{one}`\n" for n, one in enumerate(INPUTS, 1)),
     "untagged blocks under headings": f"### Message\n{fenced('', MESSAGE)}### Program\n{fenced('', PROGRAM)}"
     + "".join(f"### Input {n}:\n{fenced('', one)}" for n, one in enumerate(INPUTS, 1)),
-    "inputs in python blocks under headings": fenced("message", MESSAGE) + fenced("python", PROGRAM)
+    "inputs in python blocks under headings": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
     + "".join(f"Input {n}:\n{fenced('python', one)}" for n, one in enumerate(INPUTS, 1)),
     "the tag as first line": "".join(
-        fenced("", f"{tag}\n{text}") for tag, text in [("message", MESSAGE), ("python", PROGRAM), *(("input", i) for i in INPUTS)]
+        fenced("", f"{tag}\n{text}")
+        for tag, text in [("message", MESSAGE), ("python", PROGRAM), *(("input", i) for i in INPUTS)]
     ),
     "a message in tags": f"<message>\n{MESSAGE}\n</message>\n" + fenced("python", PROGRAM) + inputs_block(),
     "a labelled message": f"**Message:** {MESSAGE}\n" + fenced("python", PROGRAM) + inputs_block(),
@@ -94,7 +113,9 @@ PROPOSALS = {
     "cut off in the last block": ASKED.rstrip().removesuffix("```"),
     "a block that is not closed": ASKED.replace(f"{INPUTS[1]}\n```\n", f"{INPUTS[1]}\n"),
     "more inputs than needed": ASKED + inputs_block(["[8], 8", "[9], 9"]),
-    "repeated inputs between": fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block([INPUTS[0], *INPUTS]),
+    "repeated inputs between": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
+    + inputs_block([INPUTS[0], *INPUTS]),
     "an input that is no literal, and enough others": ASKED + inputs_block(["[0] * 5, 1"]),
     "tildes": ASKED.replace("```", "~~~"),
     "windows line ends": ASKED.replace("\n", "\r\n"),
@@ -116,8 +137,10 @@ REFUSED = {
     fenced("python", "x = 1"): "the program defines no function f",
     fenced("python", "def f():\n    return 1"): "f takes no argument",
     fenced("python", "def f(*, x):\n    return 1"): "f needs keyword arguments",
-    fenced("python", "def a(x):\n    return x\ndef b(x):\n    return x"): "no function is named f, and 2 could be meant",
-    fenced("python", f"class Solution:\n    pass\n{PROGRAM}"): "the program defines class Solution: a function f was asked for",
+    fenced("python", "def a(x):\n    return x\ndef b(x):\n    return x"):
+        "no function is named f, and 2 could be meant",
+    fenced("python", f"class Solution:\n    pass\n{PROGRAM}"):
+        "the program defines class Solution: a function f was asked for",
     fenced("message", MESSAGE) + fenced("python", PROGRAM): "no inputs: there is no ```input block",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(INPUTS[:2]): "2 different inputs, 5 needed",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(["hello, 2"] * 5):
@@ -192,7 +215,10 @@ def test_inputs_are_read_in_the_light_of_the_signature(signature: str, block: st
     assert draft.inputs == inputs
 
 
-@pytest.mark.parametrize("value", ["__import__('os').getcwd()", "[0] * 3", "x", "1) or (2", "1, **{}", "*[1, 2]", "lambda: 0", "f(1)(2)", "{[]: 1}"])
+@pytest.mark.parametrize(
+    "value",
+    ["__import__('os').getcwd()", "[0] * 3", "x", "1) or (2", "1, **{}", "*[1, 2]", "lambda: 0", "f(1)(2)", "{[]: 1}"],
+)
 def test_an_input_is_literals_and_nothing_else(value: str) -> None:
     reply = fenced("message", MESSAGE) + fenced("python", "def f(*x):\n    return 0") + fenced("input", value)
 
@@ -205,7 +231,7 @@ def test_an_input_is_literals_and_nothing_else(value: str) -> None:
 @pytest.mark.parametrize(("reply", "program"), [
     (fenced("python", PROGRAM), PROGRAM),
     (fenced("", PROGRAM), PROGRAM),
-    ("Let me think.\n" + fenced("python", "def f(x):\n    return 0") + "No, better:\n" + fenced("python", PROGRAM), PROGRAM),
+    ("Hm.\n" + fenced("python", "def f(x):\n    return 0") + "Better:\n" + fenced("python", PROGRAM), PROGRAM),
     (fenced("python", PROGRAM) + "For example:\n" + fenced("python", "f([1], 0)"), PROGRAM),
     (fenced("python", PROGRAM) + "It prints\n" + fenced("output", "[1]"), PROGRAM),
     (fenced("python", PROGRAM).removesuffix("```\n"), PROGRAM),
@@ -214,7 +240,8 @@ def test_an_input_is_literals_and_nothing_else(value: str) -> None:
     (fenced("python", "n = int(input())\nprint(n * 2)"), "n = int(input())\nprint(n * 2)"),
     (fenced("python", "def main():\n    print(input())\n\nmain()"), "def main():\n    print(input())\n\nmain()"),
     (fenced("python", "def solve(x):\n    return x"), "def solve(x):\n    return x\n\nf = solve"),
-    (fenced("python", "class Solution:\n    def go(self, x):\n        return x"), "class Solution:\n    def go(self, x):\n        return x"),
+    (fenced("python", "class Solution:\n    def go(self, x):\n        return x"),
+     "class Solution:\n    def go(self, x):\n        return x"),
 ])  # fmt: skip
 def test_the_program_of_an_answer_is_found(reply: str, program: str) -> None:
     assert CHAT.read_program(reply) == program
@@ -278,8 +305,38 @@ def test_a_free_exercise_is_a_message_and_inputs_for_the_given_program() -> None
 
 # Robustness
 
-ODD = ["```", "```python\n", "```input\n", "```message\n", "\n", "def f(x):", "    return x", "f(", ")", "[1", "]", "'", '"""', "\\",
-       "x = ", "# Input: ", "<message>", "\0", "\ud800", "{", "}", ",", "...", "-" * 3000, "(" * 300, "é", "lambda", "*", "**", "~~~"]
+ODD = [
+    "```",
+    "```python\n",
+    "```input\n",
+    "```message\n",
+    "\n",
+    "def f(x):",
+    "    return x",
+    "f(",
+    ")",
+    "[1",
+    "]",
+    "'",
+    '"""',
+    "\\",
+    "x = ",
+    "# Input: ",
+    "<message>",
+    "\0",
+    "\ud800",
+    "{",
+    "}",
+    ",",
+    "...",
+    "-" * 3000,
+    "(" * 300,
+    "é",
+    "lambda",
+    "*",
+    "**",
+    "~~~",
+]
 PIECES = st.lists(st.sampled_from(ODD) | st.text(max_size=5), max_size=12).map("".join)
 
 
@@ -292,7 +349,19 @@ def test_no_text_makes_a_reader_raise(text: str) -> None:
         assert answer if isinstance(answer, str) else answer.reason
 
 
-@pytest.mark.parametrize("body", ["(" * 5000, "-" * 50_000 + "1", "1+" * 20_000 + "1", "[" * 90 + "]" * 90, "x" + ".a" * 20_000, "\\" * 999, "f(" * 80])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "(" * 5000,
+        "-" * 50_000 + "1",
+        "1+" * 20_000 + "1",
+        "[" * 90 + "]" * 90,
+        "x" + ".a" * 20_000,
+        "\\" * 999,
+        "f(" * 80,
+        "0x" + "f" * 9000,
+    ],
+)
 def test_no_depth_makes_a_reader_raise(body: str) -> None:
     for tag in ("python", "input", "output", "message", ""):
         CHAT.read_literal(fenced(tag, body))
@@ -302,8 +371,16 @@ def test_no_depth_makes_a_reader_raise(body: str) -> None:
 
 
 literals = st.recursive(
-    st.integers() | st.booleans() | st.none() | st.text("ab'\",()`#", max_size=4) | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=2),
+    st.integers()
+    | st.booleans()
+    | st.none()
+    | st.text("ab'\",()`#", max_size=4)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text("ab", max_size=2), inner, max_size=2)
+    ),
     max_leaves=6,
 )
 
@@ -332,7 +409,12 @@ def test_chat_is_a_prompt_set() -> None:
 def test_the_worked_reply_of_every_request_is_one_we_can_read(rung: RungConfig, axis: Axis) -> None:
     prompt = CHAT.teach(rung, axis, TOWERS if rung is LEMMA else None, LEMMA_MADE if rung is LIFT else None, 5)
 
-    assert [message.role for message in prompt if isinstance(message, Message)] == ["system", "user", "assistant", "user"]
+    assert [message.role for message in prompt if isinstance(message, Message)] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+    ]
     assert isinstance(prompt[2], Message)
     assert CHAT.read_proposal(prompt[2].content, 5) == SHOTS[rung.direction, axis]
 
@@ -376,7 +458,11 @@ def test_a_rung_that_sees_both_shows_both() -> None:
 
 
 def test_rung_and_axis_change_the_request() -> None:
-    asked = {last(CHAT.teach(rung, axis, TOWERS, None, 5)) for rung in (LEMMA, replace(LIFT, sees="goalpost")) for axis in Axis}
+    asked = {
+        last(CHAT.teach(rung, axis, TOWERS, None, 5))
+        for rung in (LEMMA, replace(LIFT, sees="goalpost"))
+        for axis in Axis
+    }
 
     assert len(asked) == 4
 
@@ -413,7 +499,15 @@ def test_a_problem_without_starter_code_names_the_function() -> None:
 
 
 def test_a_stdin_problem_asks_for_a_program_and_never_shows_hidden_tests() -> None:
-    problem = Problem("sum", "Add.", (TestCase("1 2\n", "3\n"),), (TestCase("40 2\n", "42\n"),), IoMode.STDIN, Encoding.TEXT, entry_point="")
+    problem = Problem(
+        "sum",
+        "Add.",
+        (TestCase("1 2\n", "3\n"),),
+        (TestCase("40 2\n", "42\n"),),
+        IoMode.STDIN,
+        Encoding.TEXT,
+        entry_point="",
+    )
 
     asked = text_of(CHAT.ask_problem(problem))
 

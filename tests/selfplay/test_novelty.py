@@ -65,8 +65,10 @@ def test_whatever_changes_the_meaning_changes_the_normal_form(old: str, new: str
 
 
 @pytest.mark.parametrize(("one", "other"), [
-    ("x[1:]", "x[:1]"), ("x[::-1]", "x[-1:]"), ("x[:2:]", "x[::2]"), ("'1'", "1"), ("True", "1"), ("sorted(x)", "reversed(x)"),
-    ("[v for v in x if v]", "[v for v in x]"), ("(1, 2)", "[1, 2]"), ("sorted(x, key=len)", "sorted(x, key=abs)"), ("x.a", "x.b"),
+    ("x[1:]", "x[:1]"), ("x[::-1]", "x[-1:]"), ("x[:2:]", "x[::2]"), ("'1'", "1"), ("True", "1"),
+    ("sorted(x)", "reversed(x)"),
+    ("[v for v in x if v]", "[v for v in x]"), ("(1, 2)", "[1, 2]"), ("sorted(x, key=len)", "sorted(x, key=abs)"),
+    ("x.a", "x.b"),
     ("[[b for b in a] for a in x]", "[[a for b in a] for a in x]"), ("lambda a, b: a", "lambda a, b: b"),
 ])  # fmt: skip
 def test_expressions_that_differ_have_different_normal_forms(one: str, other: str) -> None:
@@ -94,7 +96,10 @@ def test_any_text_has_a_unit_vector(text: str, code: str) -> None:
         assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("code", ["(" * 5000, "-" * 50_000 + "1", "x" + ".a" * 20_000, "1+" * 20_000 + "1", "\0", "def f(x):\n\treturn '\\d'"])
+@pytest.mark.parametrize(
+    "code",
+    ["(" * 5000, "-" * 50_000 + "1", "x" + ".a" * 20_000, "1+" * 20_000 + "1", "\0", "def f(x):\n\treturn '\\d'"],
+)
 def test_no_code_is_too_odd_to_embed(code: str) -> None:
     EMBEDDER.embed([("", code)])
 
@@ -115,7 +120,9 @@ def test_the_digest_names_the_parameters() -> None:
 
 
 def rename(program: str, rng: random.Random) -> str:
-    names = dict(zip("xvwabigr", rng.sample(["nums", "p", "q", "item", "row", "acc", "k2", "out", "y"], 8), strict=True))
+    names = dict(
+        zip("xvwabigr", rng.sample(["nums", "p", "q", "item", "row", "acc", "k2", "out", "y"], 8), strict=True)
+    )
     return re.sub(r"\b[xvwabir]\b|\bg\b", lambda name: names[name[0]], program)
 
 
@@ -178,7 +185,9 @@ def test_renamed_or_reworded_copies_are_duplicates() -> None:
 
 
 @pytest.mark.parametrize("change", [with_another_constant, with_another_operation, with_two_steps_exchanged, unrelated])
-def test_tasks_that_behave_differently_are_not_duplicates(change: Callable[[Composition, random.Random], Composition]) -> None:
+def test_tasks_that_behave_differently_are_not_duplicates(
+    change: Callable[[Composition, random.Random], Composition],
+) -> None:
     rng = random.Random(7)
     pairs = [(c, change(c, rng)) for c in compositions(300, rng)]
 
@@ -248,7 +257,9 @@ def test_a_similarity_equal_to_the_threshold_is_still_new() -> None:
 
 
 @pytest.mark.parametrize(("scope", "duplicate"), [("union", True), ("own", False)])
-def test_the_scope_decides_whether_a_lift_may_repeat_a_lemma(scope: Literal["union", "own"], *, duplicate: bool) -> None:
+def test_the_scope_decides_whether_a_lift_may_repeat_a_lemma(
+    scope: Literal["union", "own"], *, duplicate: bool
+) -> None:
     archive = NoveltyArchive(EMBEDDER, NoveltyConfig(scope=scope))
     archive.add([task("a", rung="lemma")])
 

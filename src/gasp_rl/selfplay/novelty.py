@@ -256,9 +256,9 @@ def _says_nothing(statement: ast.stmt) -> bool:
 
 TEXT_WEIGHTS = {"words": 0.4, "pairs": 0.3, "threes": 0.2, "whole": 0.1}
 STOP_WORDS = frozenset({
-    "a", "an", "the", "of", "to", "in", "on", "at", "for", "by", "with", "from", "and", "or", "is", "are", "be", "as", "it",
-    "its", "this", "that", "these", "those", "then", "return", "given", "write", "function", "f", "input", "output", "python",
-    "list", "your", "you",
+    "a", "an", "the", "of", "to", "in", "on", "at", "for", "by", "with", "from", "and", "or", "is", "are", "be", "as",
+    "it", "its", "this", "that", "these", "those", "then", "return", "given", "write", "function", "f", "input", "output",
+    "python", "list", "your", "you",
 })  # fmt: skip
 SUFFIXES = ("ations", "ation", "ings", "ing", "edly", "ed", "ies", "es", "ly", "s", "e")
 WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")

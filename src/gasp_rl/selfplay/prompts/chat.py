@@ -34,7 +34,8 @@ TEACHER = f"""\
 You write short Python exercises. The student sees your message and a few inputs with their outputs, not the code, \
 and has to write the function `f`.
 
-You always reply with a ```message block, a ```python block and {{pairs}} ```input blocks, in this order, and nothing else.
+You always reply with a ```message block, a ```python block and {{pairs}} ```input blocks, in this order, and nothing \
+else.
 Message: one or two sentences that say exactly what `f` returns; no code, no story.
 {RULES}
 {INPUT_RULES}"""
@@ -177,8 +178,8 @@ Reply with the function, and the imports it needs, in one ```python block."""
 SHOT_PROBLEM = Problem(
     id="",
     statement="""\
-Along a road stand lamps; lamp i has brightness light[i], which is negative where it flickers. A drone makes k flights. \
-Each flight covers at most m neighbouring lamps, no lamp is covered twice, and the drone collects the brightness of all \
+Along a road stand lamps; lamp i has brightness light[i], which is negative where it flickers. A drone makes k flights: \
+each covers at most m neighbouring lamps, no lamp is covered twice, and the drone collects the brightness of all \
 lamps that it covers. Return the largest total that it can collect.""",
     public_tests=(TestCase("[3, 1, 4, 1, 5]\n2\n2", "11"),),
     hidden_tests=(),
@@ -234,8 +235,8 @@ def f(nums, m):
     ),
     ("harder", Axis.IO): Draft(
         message="""\
-Given a list of lists of integers rows and an integer m, return for each row the largest sum of m neighbouring numbers, \
-or the sum of the row if it is shorter.""",
+Given a list of lists of integers rows and an integer m, return for each row the largest sum of m neighbouring \
+numbers, or the sum of the row if it is shorter.""",
         program="""\
 def f(rows, m):
     result = []
@@ -243,10 +244,16 @@ def f(rows, m):
         starts = range(max(len(row) - m, 0) + 1)
         result.append(max(sum(row[i:i + m]) for i in starts))
     return result""",
-        inputs=("[[3, 1, 4], [1, 5]], 2", "[[7], [], [2, 2]], 3", "[[-1, -2, -3]], 1", "[[0, 8, 0, 8], [9, 1]], 2", "[], 4"),
+        inputs=(
+            "[[3, 1, 4], [1, 5]], 2",
+            "[[7], [], [2, 2]], 3",
+            "[[-1, -2, -3]], 1",
+            "[[0, 8, 0, 8], [9, 1]], 2",
+            "[], 4",
+        ),
     ),
 }
-"""A worked reply for each request, hand-made: small models follow a form that they have seen, not one they were told."""
+"""A worked reply for each request, hand-made: small models follow a form they have seen, not one they were told."""
 
 
 @dataclass(frozen=True)

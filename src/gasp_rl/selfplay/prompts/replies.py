@@ -105,7 +105,9 @@ NAMES = {
     Part.MESSAGE: re.compile(r"\b(?:message|msg|description|exercise|task)\b", re.IGNORECASE),
 }
 PYTHON_TAGS = frozenset({"python", "py", "python3", "python2", "code", "program"})
-OTHER_TAGS = frozenset({"text", "txt", "plaintext", "plain", "json", "markdown", "md", "bash", "sh", "shell", "console"})
+OTHER_TAGS = frozenset(
+    {"text", "txt", "plaintext", "plain", "json", "markdown", "md", "bash", "sh", "shell", "console"}
+)
 CODE_LINE = re.compile(r"^(?:def|class|async def|import|from)\b", re.MULTILINE)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -300,13 +302,19 @@ def _bare_program(text: str) -> str | None:
 
 # Reading inputs and literals
 
-INPUT_LABEL = re.compile(r"^[\s#*\-\d.]*(?:test\s*)?(?:inputs?|arguments?)\s*\d*\s*[:=]?\**\s*[:=]\**\s*(\S.*)$", re.IGNORECASE)
+INPUT_LABEL = re.compile(
+    r"^[\s#*\-\d.]*(?:test\s*)?(?:inputs?|arguments?)\s*\d*\s*[:=]?\**\s*[:=]\**\s*(\S.*)$",
+    re.IGNORECASE,
+)
 LITERAL_LABEL = re.compile(
-    r"^[\s#*\-]*(?:the\s+)?(?:final\s+)?(?:outputs?|inputs?|answer|result|arguments?)\s*(?:is)?\**\s*[:=]\**\s*(\S.*)$", re.IGNORECASE
+    r"^[\s#*\-]*(?:the\s+)?(?:final\s+)?(?:outputs?|inputs?|answer|result|arguments?)\s*(?:is)?\**\s*[:=]\**\s*(\S.*)$",
+    re.IGNORECASE,
 )
 BULLET = re.compile(r"^\s*(?:[-*+]\s+|\d+[.)]\s+)")
 JSON_NAMES = {"true": True, "false": False, "null": None}
-NOT_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
+NOT_LITERAL = (ValueError, TypeError, SyntaxError)
+MAX_DEPTH = 64
+"""Of a literal, as of a value in the sandbox."""
 
 
 def _inputs(blocks: Sequence[Block], prose: str, signature: Signature, pairs: int) -> tuple[str, ...] | Unreadable:
@@ -379,12 +387,18 @@ def _call(source: str) -> ast.Call | None:
 
 
 def _is_literal(node: ast.expr) -> bool:
+    """A literal that can be written down again: not too deep, no integer beyond what Python prints, no ellipsis."""
+    layer: list[ast.AST] = [node]
+    for _ in range(MAX_DEPTH):
+        layer = [child for parent in layer for child in ast.iter_child_nodes(parent)]
+    if layer:
+        return False
     try:
         ast.literal_eval(node)
-        ellipsis = any(isinstance(part, ast.Constant) and part.value is ... for part in ast.walk(node))
+        ast.unparse(node)
     except NOT_LITERAL:
         return False
-    return not ellipsis
+    return not any(isinstance(part, ast.Constant) and part.value is ... for part in ast.walk(node))
 
 
 class _NamesOfJson(ast.NodeTransformer):
