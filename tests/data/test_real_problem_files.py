@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from gasp_rl.config import LEMMA
 from gasp_rl.problem import IoMode
 from gasp_rl.problems.jsonl import read_problems
+from gasp_rl.rollout import Axis, Message
+from gasp_rl.selfplay.prompts.chat import CHAT
 
 pytestmark = pytest.mark.data
 
@@ -45,3 +48,11 @@ def test_the_training_window_has_its_errata_removed(folder: Path) -> None:
     }  # fmt: skip
     assert Counter(problem.io_mode for problem in file.problems)[IoMode.FUNCTIONAL] == 277 - 5
     assert max(problem.date for problem in file.problems) < "2024-08-01"
+
+
+def test_every_real_statement_goes_into_its_prompts_whole(folder: Path) -> None:
+    for name in PROBLEMS_AND_EXCLUDED:
+        for problem in read_problems(folder / name).problems:
+            for prompt in (CHAT.ask_problem(problem), CHAT.teach(LEMMA, Axis.F, problem, None, 5)):
+                assert isinstance(prompt[-1], Message)
+                assert problem.statement.strip() in prompt[-1].content

@@ -257,8 +257,8 @@ def _says_nothing(statement: ast.stmt) -> bool:
 TEXT_WEIGHTS = {"words": 0.4, "pairs": 0.3, "threes": 0.2, "whole": 0.1}
 STOP_WORDS = frozenset({
     "a", "an", "the", "of", "to", "in", "on", "at", "for", "by", "with", "from", "and", "or", "is", "are", "be", "as",
-    "it", "its", "this", "that", "these", "those", "then", "return", "given", "write", "function", "f", "input", "output",
-    "python", "list", "your", "you",
+    "it", "its", "this", "that", "these", "those", "then", "return", "given", "write", "function", "f", "input",
+    "output", "python", "list", "your", "you",
 })  # fmt: skip
 SUFFIXES = ("ations", "ation", "ings", "ing", "edly", "ed", "ies", "es", "ly", "s", "e")
 WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
@@ -383,7 +383,9 @@ class NoveltyArchive:
         return np.round(fused, 6)  # the last bits of a matrix product depend on its shape; a journal must not
 
     def _in_scope(self, rung: str, rungs: Sequence[str]) -> NDArray[np.bool_]:
-        return np.array([self._cfg.scope == "union" or other == rung for other in rungs], bool)
+        if self._cfg.scope == "union":
+            return np.ones(len(rungs), bool)
+        return np.array([other == rung for other in rungs], bool)
 
     def _neighbour(self, similarities: Similarities, ids: Sequence[str]) -> Neighbour:
         if similarities.size == 0:

@@ -178,8 +178,8 @@ Reply with the function, and the imports it needs, in one ```python block."""
 SHOT_PROBLEM = Problem(
     id="",
     statement="""\
-Along a road stand lamps; lamp i has brightness light[i], which is negative where it flickers. A drone makes k flights: \
-each covers at most m neighbouring lamps, no lamp is covered twice, and the drone collects the brightness of all \
+Along a road stand lamps; lamp i has brightness light[i], negative where it flickers. A drone makes k flights: each \
+covers at most m neighbouring lamps, no lamp is covered twice, and the drone collects the brightness of all \
 lamps that it covers. Return the largest total that it can collect.""",
     public_tests=(TestCase("[3, 1, 4, 1, 5]\n2\n2", "11"),),
     hidden_tests=(),
