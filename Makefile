@@ -20,6 +20,7 @@ check: lint types layers fast ## The quick part of it
 lint: .venv/dev
 	@.venv/bin/ruff check --quiet
 	@.venv/bin/ruff format --check --quiet
+	@.venv/bin/codespell --skip="*.jsonl,*.json" src tests docs README.md
 
 types: .venv/dev
 	@.venv/bin/mypy

@@ -61,7 +61,7 @@ def _written(rng: random.Random, depth: int) -> tuple[str, str, tuple[Pair, ...]
     return ", then ".join(words for words, _ in chosen), program, pairs
 
 
-def _proposal(rng: random.Random, name: str, rung: RungConfig, goalpost: str, parent: str, depth: int) -> Proposal:
+def _proposal(rng: random.Random, name: str, rung: RungConfig, *, goalpost: str, parent: str, depth: int) -> Proposal:
     message, program, pairs = _written(rng, depth)
     text = f"{message}\n{program}\n# inputs\n" + "\n".join(p.input for p in pairs)
     axis = rng.choice(list(Axis))
@@ -89,9 +89,13 @@ def _update(rng: random.Random, phase: str, step: int) -> UpdateStats:
 
 def _iteration(rng: random.Random, step: int, goalposts: list[GoalpostText], tries: int) -> Iteration:
     drawn = rng.sample(goalposts, min(6, len(goalposts)))
-    lemmas = [_proposal(rng, f"lemma-{step}-{g.id}-{i}", LEMMA, g.id, g.id, 3) for g in drawn for i in range(tries)]
+    lemmas = [
+        _proposal(rng, f"lemma-{step}-{g.id}-{i}", LEMMA, goalpost=g.id, parent=g.id, depth=3)
+        for g in drawn
+        for i in range(tries)
+    ]
     lifts = [
-        _proposal(rng, f"lift-{lemma.id}-{i}", LIFT, lemma.goalpost, lemma.id, 4)
+        _proposal(rng, f"lift-{lemma.id}-{i}", LIFT, goalpost=lemma.goalpost, parent=lemma.id, depth=4)
         for lemma in lemmas
         if lemma.accepted
         for i in range(2)

@@ -125,7 +125,7 @@ def _family(family: Family, journal: Journal, *, unfolded: bool) -> Html:
     return details(
         join(
             [
-                el("span", goalpost.id, class_="id"),
+                el("span", one_line(goalpost.id, 80), class_="id"),
                 el("span", one_line(goalpost.statement, 90), class_="gist"),
                 el("span", *_badges(family, journal), class_="badges"),
             ]

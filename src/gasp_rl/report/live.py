@@ -81,7 +81,6 @@ class LiveView:
         self._title = title
         self._console = console or Console()
         self._clock = clock
-        self._live = Live(console=self._console, get_renderable=self._panel, refresh_per_second=4, transient=True)
         self._begun = clock()
         self._first_iteration = 0.0
         self._step = 0
@@ -94,6 +93,7 @@ class LiveView:
         self._scores: dict[str, str] = {}
         self._tokens = 0
         self._sampled: list[tuple[float, int]] = []
+        self._live = Live(console=self._console, get_renderable=self._panel, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:

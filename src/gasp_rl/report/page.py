@@ -38,7 +38,7 @@ def page(journal: Journal, measurements: Sequence[Measurement], name: str) -> st
                     http_equiv="Content-Security-Policy",
                     content="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
                 ),
-                el("title", f"{name} · gasp report"),
+                el("title", f"{one_line(name, 80)} · gasp report"),
                 Html(f"<style>{_style()}</style>"),
             ),
             el("body", _header(journal, name), el("main", *_sections(journal, measurements)), _footer(journal)),
@@ -62,9 +62,15 @@ def _header(journal: Journal, name: str) -> Html:
     ]
     return el(
         "header",
-        el("p", el("b", "gasp"), f" {name}", el("span", words.ending(journal), class_="state"), class_="run"),
+        el(
+            "p",
+            el("b", "gasp"),
+            f" {one_line(name, 80)}",
+            el("span", one_line(words.ending(journal), 120), class_="state"),
+            class_="run",
+        ),
         el("h1", words.headline(journal)),
-        *(el("p", note, class_="note") for note in journal.notes),
+        *(el("p", one_line(note, 300), class_="note") for note in journal.notes),
         el("nav", *(el("a", text, href=f"#{anchor}") for anchor, text in links), aria_label="Sections"),
     )
 

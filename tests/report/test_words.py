@@ -1,0 +1,110 @@
+from collections.abc import Sequence
+
+import pytest
+
+from gasp_rl.config import GaspConfig, RunConfig
+from gasp_rl.report.words import duration, headline, summary
+from gasp_rl.rollout import Evaluation, Iteration, Phase, ProblemScore, Proposal, Rejection
+from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, Journal, Record, Started, Stopped
+
+STARTED = Started(RunConfig(recipe="gasp", steps=2, gasp=GaspConfig()), "0.1")
+
+
+def evaluation(step: int, split: str, confirmed: Sequence[int], samples: int = 10) -> EvaluationRecord:
+    scores = tuple(ProblemScore(f"g{i}", samples, n, n) for i, n in enumerate(confirmed))
+    return EvaluationRecord(Evaluation(step, split, 1.0, scores))
+
+
+def run(*records: Record) -> Journal:
+    return Journal((STARTED, IterationRecord(Iteration(1, ())), *records))
+
+
+def test_a_clear_difference_is_told_with_its_p_value() -> None:
+    journal = run(evaluation(1, "goalposts", [3] * 8), evaluation(0, "matched_base", [0] * 8))
+
+    assert headline(journal) == (
+        "After 1 iteration of gasp the student has solved 8 of 8 goalposts. "
+        "The base model, given the same 10 draws each, solved 0 (paired exact test: p = 0.0078)."
+    )
+
+
+def test_a_difference_that_may_be_chance_is_called_so() -> None:
+    journal = run(evaluation(1, "goalposts", [3, 3, 0]), evaluation(0, "matched_base", [0, 0, 0]))
+
+    assert headline(journal).endswith("solved 0 (paired exact test: p = 0.5; the difference may be chance).")
+
+
+def test_no_gain_over_the_base_model_is_said_plainly() -> None:
+    journal = run(evaluation(1, "goalposts", [1, 0]), evaluation(0, "matched_base", [0, 1]))
+
+    assert headline(journal).endswith("solved 1: training shows no gain here.")
+
+
+def test_nothing_fallen_is_said_plainly() -> None:
+    assert (
+        headline(run(evaluation(1, "goalposts", [0, 0]))) == "After 1 iteration of gasp none of 2 goalposts has fallen."
+    )
+
+
+def test_draws_that_do_not_match_are_not_compared() -> None:
+    journal = run(evaluation(1, "goalposts", [1, 1]), evaluation(0, "matched_base", [0, 0], samples=5))
+
+    assert headline(journal).endswith("with 5 draws each against 10: the two cannot be compared.")
+
+
+def test_draws_of_several_evaluations_count_together() -> None:
+    journal = run(
+        evaluation(0, "goalposts", [0, 1]),
+        evaluation(1, "goalposts", [2, 0]),
+        evaluation(2, "goalposts", [0, 0]),
+        evaluation(0, "matched_base", [0, 0], samples=20),
+    )
+
+    assert "solved 1 of 2 goalposts. The base model, given the same 20 draws each, solved 0" in headline(journal)
+    assert "Fallen: g0 (2 of 20 draws). Solved at least twice: 1." in summary(journal)
+
+
+def test_the_summary_counts_what_was_accepted_and_what_stopped_the_rest() -> None:
+    lemmas = (
+        Proposal("a", "lemma", ""),
+        Proposal("b", "lemma", "", rejection=Rejection.TOO_EASY),
+        Proposal("c", "lemma", "", rejection=Rejection.TOO_EASY),
+        Proposal("d", "lemma", "", rejection=Rejection.DUPLICATE),
+    )
+    journal = Journal(
+        (
+            STARTED,
+            evaluation(0, "validation", [2, 2]),
+            IterationRecord(Iteration(1, (Phase("lemma", lemmas, sampled_tokens=1200),))),
+            evaluation(1, "validation", [4, 2]),
+            Finished(),
+        )
+    )
+
+    lines = summary(journal).splitlines()
+
+    assert "Lemmas accepted: 1 of 4; most others too easy (2)." in lines
+    assert "Lifts accepted: 0 of 0." in lines
+    assert "Validation pass@1: 20.0% before, 30.0% after, best 30.0% at iteration 1." in lines
+    assert "Cost: 1,200 tokens sampled." in lines
+
+
+@pytest.mark.parametrize(
+    ("journal", "said"),
+    [
+        (Journal(), "has not begun"),
+        (Journal((STARTED,)), "0 of 2 iterations of gasp are done"),
+        (run(Stopped("interrupted")), "The run stopped: interrupted."),
+        (run(), "not finished: still running, or ended without a word"),
+        (Journal((STARTED,), ("the last record was incomplete",)), "the last record was incomplete"),
+    ],
+)
+def test_what_is_missing_is_said(journal: Journal, said: str) -> None:
+    assert said in summary(journal)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (272, "4 min 32 s"), (7380, "2 h 03 min")]
+)
+def test_durations_are_given_in_what_people_say(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
