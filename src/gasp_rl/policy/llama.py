@@ -139,7 +139,7 @@ class LlamaSession:
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         logits, first = [], len(self._prompts)
-        for chunk in _chunks(prompts):
+        for chunk in chunks(prompts):
             logits.append(self._prefill(chunk, first))
             first += len(chunk)
         self._prompts = np.concatenate([self._prompts, [len(prompt) for prompt in prompts]])
@@ -313,7 +313,7 @@ def _mlp(x: Tensor, layer: Layer, eps: float) -> Tensor:
     return torch.addmm(x, functional.silu(gate).mul_(up), layer.down.T)
 
 
-def _chunks(prompts: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+def chunks(prompts: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
     """Consecutive prompts, as many as fit PREFILL_TOKENS with their padding."""
     chunks: list[list[tuple[int, ...]]] = []
     for prompt in prompts:
