@@ -90,7 +90,7 @@ def run_recipe(config: RunConfig, out: Path, observer: Observer) -> RunDirectory
         try:
             train(run)
         except BaseException as error:
-            journal.append(Stopped(type(error).__name__))
+            journal.append(Stopped(f"{type(error).__name__} {error}".strip()))
             raise
         engine.export_hf(directory.model)
     return directory

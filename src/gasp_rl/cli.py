@@ -22,6 +22,10 @@ from gasp_rl import __version__
 from gasp_rl.config import RunConfig
 from gasp_rl.errors import ConfigError, GaspError, RunError
 from gasp_rl.recipes import RECIPES, demo
+from gasp_rl.report.text import visible
+from gasp_rl.report.words import plural, summary
+from gasp_rl.runs.directory import RunDirectory, open_run
+from gasp_rl.runs.journal import Journal, read_journal
 
 Config: TypeAlias = Annotated[RunConfig, arg(name="")]
 """Settings whose flags carry no prefix: `--gasp.min-programs 32`."""
@@ -120,8 +124,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except GaspError as fault:
         print(f"gasp: {fault}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("gasp: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"gasp: interrupted{interrupt}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -189,46 +193,53 @@ def first_free(parent: Path, name: str) -> Path:
 
 def train(config: RunConfig, out: Path) -> None:
     """Train with a live view, then say what happened and where the report is."""
+    run = RunDirectory(out)
+    if run.config.exists():
+        raise RunError(f"{out} holds a run already; give another --out, or see it with: gasp report {out}")
+    print(f"{config.recipe}: {config.steps} iterations into {out}")
+
     from gasp_rl.build import run_recipe
     from gasp_rl.progress import Several
     from gasp_rl.report.live import LiveView
-    from gasp_rl.report.words import summary
     from gasp_rl.report.write import write_report
-    from gasp_rl.runs.directory import RunDirectory
-    from gasp_rl.runs.journal import read_journal
     from gasp_rl.runs.metrics import Stopwatch
 
-    run = RunDirectory(out)
-    print(f"{config.recipe}: {config.steps} iterations into {out}")
     try:
         with LiveView(f"gasp {config.recipe}") as view, closing(Stopwatch(run.metrics)) as stopwatch:
             run_recipe(config, out, Several([view, stopwatch]))
     except KeyboardInterrupt:
-        if run.journal.exists():
-            done = len(read_journal(run.journal).iterations)
-            print(
-                f"gasp: interrupted; {done} iterations are kept in {out}, see them with: gasp report {out}",
-                file=sys.stderr,
-            )
-            sys.exit(130)
-        raise
-    print(f"\n{summary(read_journal(run.journal))}\n\nReport: {write_report(run)}")
+        raise KeyboardInterrupt(_kept(run)) from None
+    except GaspError as fault:
+        raise type(fault)(f"{fault}{_kept(run)}") from fault
+    print()
+    _conclude(read_journal(run.journal), write_report(run))
+
+
+def _kept(run: RunDirectory) -> str:
+    """What an unfinished run leaves behind, to end the line that says why it is unfinished."""
+    if not run.journal.exists():
+        return ""
+    done = plural(len(read_journal(run.journal).iterations), "iteration")
+    return f"; {done} kept in {run.root}, see them with: gasp report {run.root}"
 
 
 def report(root: Path) -> None:
-    from gasp_rl.report.words import summary
     from gasp_rl.report.write import write_report
-    from gasp_rl.runs.directory import open_run
-    from gasp_rl.runs.journal import Journal, read_journal
 
     run = open_run(root)
     journal = read_journal(run.journal) if run.journal.exists() else Journal()
-    print(f"{summary(journal)}\n\nReport: {write_report(run)}")
+    _conclude(journal, write_report(run))
+
+
+def _conclude(journal: Journal, page: Path) -> None:
+    """The last thing that a command about a run says."""
+    from rich.console import Console
+
+    Console(soft_wrap=not sys.stdout.isatty()).print(visible(summary(journal)), markup=False, highlight=False)
+    print(f"\nReport: {page}")
 
 
 def export(root: Path, to: Path) -> None:
-    from gasp_rl.runs.directory import open_run
-
     run = open_run(root)
     if not run.model.is_dir():
         raise RunError(f"{root} has no trained model yet: it is written when a run finishes")

@@ -85,6 +85,7 @@ def train(run: Run) -> None:
             run.observer.evaluation(evaluation)
             evaluations.append(evaluation)
 
+    run.observer.phase("evaluate")
     record(run.evaluate(0))
     for step in range(1, steps + 1):
         run.observer.iteration(step, steps)

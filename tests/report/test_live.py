@@ -51,7 +51,7 @@ def test_without_a_terminal_it_is_one_plain_line_per_iteration_and_evaluation(ru
     assert "base  goalposts: 0 of 16 solved, 0 so far" in lines
     assert "  20  goalposts: 3 of 16 solved, 3 so far" in lines
     assert "  20  base model, same draws: 1 of 16 goalposts solved" in lines
-    assert len(lines) == 20 + 11 + 2
+    assert len(lines) == 1 + 20 + 11 + 2
 
 
 @pytest.mark.parametrize("terminal", [True, False])

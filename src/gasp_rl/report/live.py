@@ -24,8 +24,8 @@ from gasp_rl.stats import mean_pass_at_k
 SPEED_WINDOW = 10.0
 """Seconds over which tokens per second are counted."""
 
-RECENT = 4
-"""Proposals shown as they come in."""
+RECENT = 2
+"""Accepted proposals shown as they come in, and as many rejected ones."""
 
 REASONS: dict[str, frozenset[Rejection]] = {
     "broken": frozenset({Rejection.MALFORMED, Rejection.UNSAFE, Rejection.INVALID, Rejection.NONDETERMINISTIC}),
@@ -53,6 +53,10 @@ class RungTally:
         else:
             self.accepted += 1
 
+    @property
+    def mean_reward(self) -> str:
+        return f"{round(self.reward / self.written, 2) + 0.0:+.2f}"  # + 0.0 makes -0.0 positive
+
     def lost(self, reasons: frozenset[Rejection]) -> int:
         return sum(self.rejected[reason] for reason in reasons)
 
@@ -67,7 +71,7 @@ class Tally:
 
     def line(self) -> str:
         """In the words of one short line."""
-        parts = [f"{name} {tally.accepted}/{tally.written} ({tally.reward / tally.written:+.2f})"
+        parts = [f"{name} {tally.accepted}/{tally.written} ({tally.mean_reward})"
                  for name, tally in self.rungs.items()]  # fmt: skip
         if answered := self.answered.total():
             parts.append(f"right answers {self.right.total() / answered:.0%} of {answered}")
@@ -88,7 +92,7 @@ class LiveView:
         self._phase = "starting"
         self._done, self._total = 0, 0
         self._tally = Tally()
-        self._recent: list[Proposal] = []
+        self._recent: dict[bool, list[Proposal]] = {True: [], False: []}
         self._solved: set[str] = set()
         self._scores: dict[str, str] = {}
         self._tokens = 0
@@ -96,6 +100,7 @@ class LiveView:
         self._live = Live(console=self._console, get_renderable=self._panel, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
+        self._say(Text("Each iteration: accepted/written (mean reward) per rung, and the student's answers.", "dim"))
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -123,7 +128,9 @@ class LiveView:
 
     def proposal(self, proposal: Proposal) -> None:
         self._tally.rungs.setdefault(proposal.rung, RungTally()).add(proposal)
-        self._recent = [*self._recent[1 - RECENT :], proposal]
+        kept = self._recent[proposal.accepted]
+        kept.append(proposal)
+        del kept[:-RECENT]
 
     def answer(self, answer: Answer) -> None:
         if answer.judgement is not Judgement.SANDBOX_FAULT:
@@ -203,12 +210,11 @@ class LiveView:
             table.add_column(title, justify="right" if title else "left")
         for name, tally in self._tally.rungs.items():
             lost = [str(tally.lost(reasons)) for reasons in REASONS.values()]
-            mean = f"{tally.reward / tally.written:+.2f}"
-            table.add_row(name, str(tally.written), Text(str(tally.accepted), "green"), *lost, mean)
+            table.add_row(name, str(tally.written), Text(str(tally.accepted), "green"), *lost, tally.mean_reward)
         return table
 
     def _comings(self) -> list[Text]:
-        return [_coming(p, self._console.width) for p in self._recent]
+        return [_coming(p, self._console.width) for kept in self._recent.values() for p in kept]
 
     def _standings(self) -> list[Text]:
         right = [f"{kind} {self._tally.right[kind] / n:.0%}" for kind, n in self._tally.answered.items()]

@@ -36,6 +36,8 @@ def ending(journal: Journal) -> str:
     match journal.ending:
         case Finished():
             return "finished"
+        case Stopped(reason="KeyboardInterrupt"):
+            return "stopped by hand"
         case Stopped(reason=reason):
             return f"stopped: {reason}"
         case None if journal.started is None:

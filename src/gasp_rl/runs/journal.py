@@ -158,7 +158,7 @@ class JournalWriter:
         except OSError as error:
             raise RunError(
                 f"{self.path} cannot be written: {error.strerror}. Its {len(self._marks) - 1} records are intact; "
-                "make room and resume the run"
+                "make room there or use another --out"
             ) from error
 
     def rewind(self, records: int) -> None:

@@ -57,12 +57,13 @@ class Stopwatch(Silent):
         self._path = path
         self._clock = clock
         self._step = 0
-        self._phase = "start"
+        self._phase = ""
         self._since = clock()
         self._tokens = 0
 
     def iteration(self, step: int, steps: int) -> None:
-        self.phase("between phases")
+        self.close()
+        self._phase = ""
         self._step = step
 
     def phase(self, name: str, detail: str = "") -> None:
@@ -73,7 +74,9 @@ class Stopwatch(Silent):
         self._tokens += tokens
 
     def close(self) -> None:
-        """Write down the phase that ends here."""
+        """Write down the phase that ends here, if one has begun."""
+        if not self._phase:
+            return
         seconds = round(self._clock() - self._since, 3)
         measured = Measurement(self._step, self._phase, seconds, self._tokens, round(peak_memory_mb(), 1))
         append_measurement(self._path, measured)

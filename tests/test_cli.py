@@ -1,0 +1,159 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gasp_rl.cli import Demo, Export, Report, Train, Training, first_free, main, read
+from gasp_rl.config import GaspConfig, RunConfig
+from gasp_rl.errors import ConfigError
+from gasp_rl.recipes import RECIPES, demo
+from gasp_rl.rollout import Iteration
+from gasp_rl.runs.directory import create_run
+from gasp_rl.runs.journal import IterationRecord, JournalWriter, Started
+
+CONFIG = RunConfig(recipe="demo", steps=3, gasp=GaspConfig())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run that ended without a word in its second iteration."""
+    directory = create_run(tmp_path / "run", CONFIG)
+    with JournalWriter(directory.journal) as journal:
+        journal.append(Started(CONFIG, "0.1"))
+        journal.append(IterationRecord(Iteration(1, ())))
+    return directory.root
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_can_be_asked_for_by_name(recipe: str) -> None:
+    assert read(["train", recipe]) == Train(Training(RECIPES[recipe]()))
+
+
+def test_any_setting_can_be_changed_however_deep() -> None:
+    command = read(["train", "demo", "--steps", "3", "--gasp.ladder.0.band.low", "2", "--out", "here"])
+
+    assert isinstance(command, Train)
+    assert command.recipe.out == Path("here")
+    config = command.recipe.config
+    assert config.steps == 3
+    assert config.gasp is not None
+    assert config.gasp.ladder[0].band.low == 2
+    assert config.learn == demo().learn
+
+
+def test_the_demo_takes_the_same_options() -> None:
+    command = read(["demo", "--steps", "3"])
+
+    assert isinstance(command, Demo)
+    assert command.config.steps == 3
+
+
+def test_paths_are_read() -> None:
+    assert read(["report", "runs/a"]) == Report(Path("runs/a"))
+    assert read(["export", "runs/a", "model"]) == Export(Path("runs/a"), Path("model"))
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["train", "demo", "--gasp.min-program", "3"], "unknown option --gasp.min-program; did you mean --gasp.min-programs?"),
+        (["train", "demo", "--gasp.min_progams=3"], "unknown option --gasp.min_progams=3; did you mean --gasp.min-programs?"),
+        (["train", "azr", "--azr.trys", "3"], "unknown option --azr.trys; did you mean --azr.tries?"),
+        (["train", "--steps", "3", "demo"], "--steps stands before the recipe; put it behind"),
+        (["demo", "--frobnicate"], "unknown option --frobnicate"),
+        (["demo", "--gasp.tries", "0"], "gasp.tries must be at least 1, got 0"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line_with_the_fix(args: list[str], line: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(args)
+
+    assert str(raised.value) == line
+
+
+def test_a_fault_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code = main(["report", str(tmp_path)])
+
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err == f"gasp: {tmp_path} is not a run directory: it has no config.json\n"
+
+
+def test_the_report_of_an_unfinished_run_is_written_and_says_so(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    code = main(["report", str(run)])
+
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "1 of 3 iterations of demo are done" in out
+    assert f"Report: {run / 'report.html'}" in out
+    assert (run / "report.html").is_file()
+
+
+def test_a_run_is_never_written_over(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    before = {path: path.read_bytes() for path in run.iterdir()}
+
+    assert main(["train", "demo", "--out", str(run)]) == 2
+
+    assert "holds a run already; give another --out" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_model_is_exported_once_it_is_there_and_nothing_is_overwritten(
+    capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path
+) -> None:
+    assert main(["export", str(run), str(tmp_path / "model")]) == 2
+    assert "no trained model yet" in capsys.readouterr().err
+
+    (run / "model").mkdir()
+    (run / "model" / "config.json").write_text("{}")
+    assert main(["export", str(run), str(tmp_path / "model")]) == 0
+    assert (tmp_path / "model" / "config.json").read_text() == "{}"
+    assert main(["export", str(run), str(tmp_path / "model")]) == 2
+
+
+def test_the_first_free_name_is_taken(tmp_path: Path) -> None:
+    assert first_free(tmp_path, "demo") == tmp_path / "demo"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo-2").mkdir()
+    assert first_free(tmp_path, "demo") == tmp_path / "demo-3"
+
+
+def gasp(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gasp_rl.cli", *args],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "src", "COLUMNS": "80"},
+    )
+
+
+def test_help_names_every_command_and_fits_eighty_columns() -> None:
+    shown = gasp("--help").stdout
+
+    for command in ("demo", "train", "report", "export", "problems", "doctor"):
+        assert f"• {command}" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_help_and_report_do_not_wait_for_torch(run: Path) -> None:
+    code = (
+        "import sys; from gasp_rl.cli import main; "
+        f"main(['report', {str(run)!r}]); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "PYTHONPATH": "src"}).returncode
+        == 0
+    )
+
+
+def test_the_doctor_says_what_is_here() -> None:
+    shown = gasp("doctor").stdout
+
+    assert f"python   {sys.version.split()[0]}" in shown
+    assert "torch" in shown
+    assert "cores" in shown
