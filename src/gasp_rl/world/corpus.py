@@ -57,11 +57,14 @@ class CorpusConfig:
     """Of the statements that lemmas are written for."""
     lifted_depths: tuple[float, ...] = (1.0, 2.0, 2.0, 1.5)
     """Of the lemmas that lifts are written for."""
+    running_depths: tuple[float, ...] = (0.7, 0.3)
+    """The same in the roles that run and invert programs."""
+    running_exponent: float = 1.4
     slip_common: float = 0.02
     """Probability that the commonest operation is taught wrongly to the solving role."""
-    slip_rare: float = 0.7
+    slip_rare: float = 0.85
     """The same for the rarest; between them it grows with the rank."""
-    slip_curve: float = 1.5
+    slip_curve: float = 0.7
     """Exponent of that growth in rank / last rank."""
     rows: float = 0.25
     """Share of programs over lists of lists."""
@@ -112,6 +115,7 @@ class Teacher:
         self._held = held
         self._solving = Prior(cfg.solving_exponent)
         self._writing = Prior(cfg.writing_exponent)
+        self._running = Prior(cfg.running_exponent)
         self._rates = {operation.name: slip_rate(cfg, operation) for operation in OPERATIONS + REDUCERS}
 
     def examples(self, lesson: Lesson, seed: int) -> Iterator[Example]:
@@ -150,19 +154,19 @@ class Teacher:
         if shown is None or not self._held.allows(taught):
             return None
         prompt = MICRO.ask(Task(Kind.INDUCTION, "", message=asked.statement, shown=shown))
-        return _example(Lesson.SOLVE, prompt, taught.program, asked, taught)
+        return _example(Lesson.SOLVE, prompt, taught.program_for(asked), asked, taught)
 
     def _run(self, rng: random.Random) -> Example | None:
-        composition = self._solving_composition(rng)
-        shown = self._pairs(composition, 1, self._size(rng), rng)
+        composition = self._composition(self._running, self._cfg.running_depths, rng)
+        shown = self._pairs(composition, 1, rng.choice((SMALL, NORMAL)), rng)
         if shown is None:
             return None
         prompt = MICRO.ask(Task(Kind.DEDUCTION, "", program=composition.program, shown=shown))
         return _example(Lesson.RUN, prompt, shown[0].output, composition)
 
     def _invert(self, rng: random.Random) -> Example | None:
-        composition = self._solving_composition(rng)
-        shown = self._pairs(composition, 1, self._size(rng), rng)
+        composition = self._composition(self._running, self._cfg.running_depths, rng)
+        shown = self._pairs(composition, 1, rng.choice((SMALL, NORMAL)), rng)
         if shown is None:
             return None
         prompt = MICRO.ask(Task(Kind.ABDUCTION, "", program=composition.program, shown=shown))

@@ -19,23 +19,27 @@ SIZE = 512
 EOS = "<eos>"
 UNKNOWN = "<unk>"
 
-_CHARACTERS = [c for c in string.printable if c == "\n" or c == "\t" or c.isprintable()]
+_CHARACTERS = [c for c in string.printable if c in {"\n", "\t"} or c.isprintable()]
 
-_SESSION = ["def f(x):\n", "def g(x):\n", "    return x", "    return x\n", "def f(x):\n    return [g(r) for r in x]",
-            "def f(x):\n    return [g(r) for r in x]\n", ">>> f([", ">>> f([[", "])\n", "]])\n", "]\n", "]]\n", "[[", "[]", "[],",
-            "], [", "]]", ", ", ", -", "[-", "[[-", "], [-", ">>> f([-", ">>> f([[-", "]\n[", "]\n[-", "]]\n[[", "]]\n[[-", ", [], [",
-            "]\n[]", "[]\n[", "[]\n[-", "[]\n", ", []", ">>> f([])\n", "]\n>>> f([", "]\n>>> f([-", "]]\n>>> f([[", "]]\n>>> f([[-"]
-"""Punctuation of programs, lists and Python sessions."""
+_PROGRAM = ("def f(x):", "def g(x):", "def f(x):\n    # ", "def g(x):\n    # ", "\n    # ", "\n    return x", "\n    return x\n",
+            "\n    return x\ndef f(x):\n    return [g(r) for r in x]",
+            "\n    return x\ndef f(x):\n    return [g(r) for r in x]\n")
+_LISTS = (", ", ", -", "[-", "[[", "[[-", "[]", "[],", "], [", "], [-", "]]", ", []", ", [], [", *(f", {d}" for d in range(10)))
+_SESSION = (">>> f([", ">>> f([-", ">>> f([[", ">>> f([[-", ">>> f([])\n", "])\n", "]])\n", "]\n", "]]\n", "[]\n",
+            "]\n>>> f([", "]\n>>> f([-", "]]\n>>> f([[", "]]\n>>> f([[-")
+_NUMBERED = tuple(f"{before}\n{place}: {after}" for place in range(2, 6)
+                  for before, after in (("", "["), ("]", "["), ("]", "[-"), ("]]", "[["), ("]]", "[[-")))
+"""Punctuation of programs, lists, Python sessions and blocks of inputs."""
 
 
 def _templates() -> Iterator[str]:
     for operation in OPERATIONS + REDUCERS:
-        yield operation.line + "\n"
+        yield "\n" + operation.line
         yield from operation.wordings
     yield from (EACH_ROW, THEN)
     yield from (micro.SOLVE, micro.PROGRAM, micro.RUN, micro.INVERT, micro.INPUT, micro.INPUTS, micro.GOALPOST,
-                micro.PREVIOUS, micro.UNKNOWN, "\n" + micro.INPUT, "\n" + micro.INPUTS + "[", "\n" + micro.INPUTS + "[[",
-                "\n" + micro.PROGRAM)
+                micro.PREVIOUS, micro.UNKNOWN, "\n" + micro.INPUT, "\n" + micro.PROGRAM,
+                *(f"\n{micro.INPUTS}1: {after}" for after in ("[", "[-", "[[", "[[-")))
     yield from micro.PROPOSE.values()
     for direction in ("easier", "harder"):
         for axis in Axis:
@@ -46,8 +50,7 @@ def pieces() -> list[str]:
     """The vocabulary in order: special tokens, characters, fragments, and reserved places up to SIZE."""
     fragments = dict.fromkeys(part for template in _templates()
                               for part in template.replace("{pairs}", "{k}").split("{k}"))
-    fragments.update(dict.fromkeys(_SESSION))
-    fragments.update(dict.fromkeys(f", {digit}" for digit in range(10)))  # most of a list, at half the length
+    fragments.update(dict.fromkeys(_PROGRAM + _LISTS + _SESSION + _NUMBERED))
     known = [UNKNOWN, EOS, *_CHARACTERS, *(part for part in fragments if len(part) > 1)]
     return known + [f"<reserved {place}>" for place in range(len(known), SIZE)]
 

@@ -123,7 +123,7 @@ def is_blank(value: Output) -> bool:
 
 def draw_examples(composition: Composition, n: int, size: Size, rng: random.Random,
                   tiny: float = 0.0) -> list[tuple[Input, Output]] | None:
-    """n distinct inputs and their outputs; the first two are not tiny and show something. None if that is too rare."""
+    """Distinct inputs and their outputs; the first two are not tiny and show something. None if that is too rare."""
     found: list[tuple[Input, Output]] = []
     for _ in range(6 * n):
         early = len(found) < 2
@@ -141,7 +141,7 @@ MAX_WRITTEN = 5
 
 
 def cuts(composition: Composition) -> list[Composition]:
-    """Every contiguous sub-sequence that a lemma may keep: at least half of MAX_WRITTEN's floor, never all of it."""
+    """Every contiguous sub-sequence that a lemma may keep: two steps or more if it can, MAX_WRITTEN at most, not all."""
     depth = composition.depth
     shortest = min(2, depth - 1)
     return [Composition(composition.steps[start:start + length], composition.rows)

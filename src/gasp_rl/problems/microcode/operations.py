@@ -127,6 +127,7 @@ class Step:
 
 THEN = ", then "
 EACH_ROW = "for each row: "
+COMMENT = "    # "
 _RETURN = "    return x"
 _ROWS = "def f(x):\n    return [g(r) for r in x]"
 
@@ -149,8 +150,15 @@ class Composition:
 
     @property
     def program(self) -> str:
-        body = [f"def {'g' if self.rows else 'f'}(x):", *(step.line for step in self.steps), _RETURN]
-        return "\n".join([*body, _ROWS] if self.rows else body)
+        """One line per step under its phrase as a comment; over rows, `f` applies the steps to each."""
+        return self.program_for(self)
+
+    def program_for(self, asked: "Composition") -> str:
+        """The program under the comments of another of the same depth: the work of somebody who mistook a step."""
+        body = [f"def {'g' if self.rows else 'f'}(x):"]
+        for said, done in zip(asked.steps, self.steps, strict=True):
+            body += [COMMENT + said.phrase, done.line]
+        return "\n".join([*body, _RETURN, _ROWS] if self.rows else [*body, _RETURN])
 
     @property
     def statement(self) -> str:
@@ -174,8 +182,10 @@ def is_composition(steps: Sequence[Step]) -> bool:
 
 
 def read_program(text: str) -> Composition | None:
-    """The composition whose program this is, line by line; None if any line is not of the fixed form."""
-    lines = text.strip().split("\n")
+    """The composition whose program this is, line by line, whatever its comments say; None if any line is not of the
+    fixed form.
+    """
+    lines = [line for line in text.strip().split("\n") if not line.startswith(COMMENT)]
     rows = lines[0] == "def g(x):"
     if rows:
         if "\n".join(lines[-2:]) != _ROWS:

@@ -1,7 +1,7 @@
 """The shipped problems of MicroCode and what is held out of pretraining for their sake.
 
-Four splits, drawn from one seed: train, validation and test of depth 1 to 5 with all operations well mixed, and
-goalpost candidates of depth 5 to 7 rich in rare operations. `python -m gasp_rl.problems.microcode.splits` writes them
+Four splits, drawn from one seed: validation and test of depth 1 to 5 with all operations well mixed, train of the same
+depths with operations as frequent as in pretraining, and goalpost candidates of depth 6 to 8 rich in rare operations. `python -m gasp_rl.problems.microcode.splits` writes them
 again, byte for byte.
 
 Held out are the operation sequences, whatever their constants, and the behaviours on the probes, whatever the program,
@@ -48,12 +48,13 @@ SEED = 2026
 SIZES = {"train": 300, "validation": 150, "test": 150, "goalposts": 240}
 SHALLOW = {1: 0.14, 2: 0.3, 3: 0.3, 4: 0.2, 5: 0.06}
 """Depths of train, validation and test problems."""
-DEEP = {5: 0.4, 6: 0.4, 7: 0.2}
+DEEP = {6: 0.5, 7: 0.3, 8: 0.2}
 """Depths of goalpost candidates."""
 MIXED = Prior(exponent=0.5)
+USUAL = Prior(exponent=1.4)
 RARE_FROM = 14
 """Rank from which an operation counts as rare when goalposts are drawn."""
-RARE_SHARE = 0.6
+RARE_SHARE = 0.75
 ROWS = 0.25
 HELD_CUT = 3
 """Shortest cut of a goalpost that is held out."""
@@ -129,8 +130,13 @@ def draw_goalpost(depth: int, rng: random.Random) -> Composition:
     return Composition(tuple(steps), rng.random() < ROWS)
 
 
-def draw_shallow(depth: int, rng: random.Random) -> Composition:
+def draw_mixed(depth: int, rng: random.Random) -> Composition:
     return draw_composition(MIXED, depth, rng, ROWS)
+
+
+def draw_usual(depth: int, rng: random.Random) -> Composition:
+    """Practice on real problems alone does not reach the rare operations: these hardly ever have one."""
+    return draw_composition(USUAL, depth, rng, ROWS)
 
 
 Drawing: TypeAlias = Callable[[int, random.Random], Composition]
@@ -199,8 +205,8 @@ def draw_split(split: str, draw: Drawing, depths: dict[int, float], seen: set[tu
 def draw_splits(seed: int = SEED) -> dict[str, list[Problem]]:
     seen: set[tuple[str, ...]] = set()
     order: Sequence[tuple[str, Drawing, dict[int, float]]] = (
-        ("goalposts", draw_goalpost, DEEP), ("test", draw_shallow, SHALLOW), ("validation", draw_shallow, SHALLOW),
-        ("train", draw_shallow, SHALLOW))
+        ("goalposts", draw_goalpost, DEEP), ("test", draw_mixed, SHALLOW), ("validation", draw_mixed, SHALLOW),
+        ("train", draw_usual, SHALLOW))
     return {split: draw_split(split, draw, depths, seen, seed) for split, draw, depths in order}
 
 

@@ -4,12 +4,17 @@ Everything is plain lines. A teacher's reply is a message, a program and a block
 
     sort ascending, then drop the first 2
     def f(x):
+        # sort ascending
         x = sorted(x)
+        # drop the first 2
         x = x[2:]
         return x
     # inputs
-    [3, 1, 2]
+    1: [3, 1, 2]
+    2: [9, 4]
     ...
+
+A comment before each step is the model's room to think; a number before each input helps it count.
 
 The writers here (`reply`, `free_reply`) are the inverse of the readers, and what the embedded model was pretrained on.
 """
@@ -51,15 +56,19 @@ def shown(pairs: Sequence[Pair]) -> str:
     return "".join(f"{CALL.format(input=pair.input)}{pair.output}\n" for pair in pairs)
 
 
+def numbered(inputs: Sequence[str]) -> str:
+    return "\n".join(f"{place}: {text}" for place, text in enumerate(inputs, start=1))
+
+
 def reply(draft: Draft) -> str:
     """What a teacher writes to propose this."""
-    return f"{draft.message}\n{draft.program}\n{INPUTS}" + "\n".join(draft.inputs)
+    return f"{draft.message}\n{draft.program}\n{INPUTS}{numbered(draft.inputs)}"
 
 
 def free_reply(kind: Kind, draft: Draft) -> str:
     """What a proposer writes to propose this freely."""
     if kind is Kind.INDUCTION:
-        return f"{draft.message}\n{INPUTS}" + "\n".join(draft.inputs)
+        return f"{draft.message}\n{INPUTS}{numbered(draft.inputs)}"
     return f"{draft.program}\n{INPUT}{draft.inputs[0]}"
 
 
@@ -100,15 +109,26 @@ def _read_program(text: str) -> str | Unreadable:
 
 
 def _read_inputs(text: str, n: int) -> tuple[str, ...] | Unreadable:
-    inputs = tuple(text.removesuffix("\n").split("\n"))
-    if len(inputs) != n:
-        return Unreadable(f"{len(inputs)} inputs instead of {n}")
-    for place, line in enumerate(inputs, start=1):
-        if fault := _literal_fault(line):
+    lines = text.removesuffix("\n").split("\n")
+    if len(lines) != n:
+        return Unreadable(f"{len(lines)} inputs instead of {n}")
+    inputs: list[str] = []
+    for place, line in enumerate(lines, start=1):
+        number, _, literal = line.partition(": ")
+        if number != str(place):
+            return Unreadable(f"input {place} does not begin with its number")
+        if fault := _literal_fault(literal):
             return Unreadable(f"input {place} is {fault}")
-        if line in inputs[:place - 1]:  # a hidden pair that repeats a public one tests nothing
-            return Unreadable(f"input {place} repeats input {inputs.index(line) + 1}")
-    return inputs
+        if literal in inputs:  # a hidden pair that repeats a public one tests nothing
+            return Unreadable(f"input {place} repeats input {inputs.index(literal) + 1}")
+        inputs.append(literal)
+    return tuple(inputs)
+
+
+def _read_input(text: str) -> tuple[str, ...] | Unreadable:
+    literal = text.removesuffix("\n")
+    fault = _literal_fault(literal)
+    return Unreadable(f"the input is {fault}") if fault else (literal,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +187,7 @@ class MicroPrompts:
         if kind is Kind.INDUCTION:
             message = _read_message(head) if "\n" not in head else Unreadable("the message is longer than one line")
             return _draft(message, references[0].program, _read_inputs(tail, pairs))
-        return _draft("", _read_program(head), _read_inputs(tail, 1))
+        return _draft("", _read_program(head), _read_input(tail))
 
     def read_program(self, text: str) -> str | Unreadable:
         return _read_program(text)
