@@ -11,9 +11,15 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import gasp_rl.policy  # noqa: F401  (sets the OpenMP policy, so it comes before torch)
+
+# isort: split
 import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from gasp_rl.policy import llama
 from gasp_rl.policy.decoder import Room
 from gasp_rl.policy.engine import SampleRequest, SamplingParams
@@ -22,8 +28,6 @@ from gasp_rl.policy.sampler import Sampler
 from gasp_rl.policy.scripted import CharTokenizer
 from gasp_rl.policy.stops import StopStrings
 from gasp_rl.streams import stream
-from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 EOS = frozenset(range(2, 12))
 NEW_TOKENS = 64
@@ -37,7 +41,7 @@ def micro_model() -> LlamaForCausalLM:
         num_key_value_heads=6, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=None,
         eos_token_id=sorted(EOS), pad_token_id=0,
     )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(config)
 
 
 def prompts(count: int) -> list[tuple[int, ...]]:
@@ -138,13 +142,16 @@ class Arena:
     @torch.inference_mode()
     def theirs(self, asked: list[tuple[int, ...]], n: int) -> int:
         """`generate` on batches of ROWS rows, prompts padded on the left as it wants them."""
+        model: Any = self.model  # its `generate` is typed for a mixin
         total, per_batch = 0, ROWS // n
         ends = torch.tensor(sorted(EOS), device=self.device)
         for first in range(0, len(asked), per_batch):
             batch = asked[first : first + per_batch]
             longest = max(map(len, batch))
-            tokens = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in batch], device=self.device)
-            out = self.model.generate(
+            tokens = torch.tensor(
+                [[0] * (longest - len(prompt)) + list(prompt) for prompt in batch], device=self.device
+            )
+            out = model.generate(
                 tokens, attention_mask=(tokens > 0).long(), max_new_tokens=NEW_TOKENS, do_sample=True, top_k=0,
                 num_return_sequences=n, output_logits=True, return_dict_in_generate=True,
             )  # fmt: skip
@@ -184,11 +191,11 @@ def compare(arena: Arena, title: str, asked: list[tuple[int, ...]], n: int, rows
     steps, widest = len(notes.steps), max(step[0] for step in notes.steps)
     print(f"{title}: {len(asked)} prompts x {n}, up to {widest} rows at a time, {steps} steps")
     rates = {}
-    for name, spent in times.items():
+    for name, runs in times.items():
         done = tokens[name] if isinstance(tokens[name], int) else ours
         assert isinstance(done, int)
-        rates[name] = done / statistics.median(spent)
-        print(f"  {name:26} {rates[name]:9,.0f} tokens/s   (median of {repeats}: {statistics.median(spent):.3f} s)")
+        rates[name] = done / statistics.median(runs)
+        print(f"  {name:26} {rates[name]:9,.0f} tokens/s   (median of {repeats}: {statistics.median(runs):.3f} s)")
     print(f"  local / generate {rates['local engine'] / rates['transformers generate']:.2f}x, "
           f"local / linear layers {rates['local engine'] / rates['linear layers alone']:.2f}, "
           f"local / all matrix products {rates['local engine'] / rates['all matrix products alone']:.2f}")  # fmt: skip
@@ -204,7 +211,8 @@ def main() -> None:
         torch.set_num_threads(args.threads)
 
     device = choose_device(args.device)
-    model = micro_model().to(device)
+    model = micro_model()
+    torch.nn.Module.to(model, device)
     arena = Arena(model, llama.copy_weights(model, torch.float32, 512), device)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, "
           f"{sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip

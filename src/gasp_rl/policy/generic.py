@@ -20,12 +20,14 @@ from gasp_rl.policy.decoder import Room
 class GenericDecoder:
     model: PreTrainedModel
 
-    def open(self, room: Room) -> "GenericSession":  # noqa: ARG002  (its cache grows as it goes)
+    def open(self, room: Room) -> "GenericSession":
         return GenericSession(self.model)
 
 
 def copy_model(model: PreTrainedModel, dtype: torch.dtype) -> GenericDecoder:
-    return GenericDecoder(copy.deepcopy(model).to(dtype).requires_grad_(requires_grad=False).eval())
+    twin = copy.deepcopy(model).requires_grad_(requires_grad=False)
+    torch.nn.Module.to(twin, dtype)
+    return GenericDecoder(twin)
 
 
 class GenericSession:
@@ -60,7 +62,7 @@ class GenericSession:
         return self._forward(tokens_N[:, None])
 
     @torch.inference_mode()
-    def keep(self, rows: Sequence[int], groups: Sequence[int]) -> None:  # noqa: ARG002  (each row has its own copy)
+    def keep(self, rows: Sequence[int], groups: Sequence[int]) -> None:
         if rows:
             self._select(rows)
 

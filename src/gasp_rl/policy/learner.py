@@ -57,21 +57,23 @@ class ModelLearner:
 
     def __init__(self, model: PreTrainedModel, token_budget: int, compute: torch.dtype) -> None:
         # Evaluation mode also while learning: dropout would make the learner disagree with the sampler.
-        self.model = model.eval()
+        self.model: PreTrainedModel = model.train(mode=False)
         self.parameters = dict(model.named_parameters())
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, fused=True)
         self._device = model.device
         self._token_budget = token_budget
         self._compute = compute
-        self._trunk, self._head, self._vocabulary = _split(model)
+        self._trunk, self._head, self.vocabulary = _split(model)
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float) -> list[list[float]]:
         found: list[list[float]] = [[] for _ in items]
         with torch.inference_mode():
             for batch in self._batches(items):
                 features = self._features(batch)
-                parts = [self._logprobs(features[at], batch.targets_N[at], temperature) for at in self._chunks(features)]
-                for item, logprobs in zip(batch.items, torch.cat(parts).split(batch.sizes), strict=True):
+                parts = [
+                    self._logprobs(features[at], batch.targets_N[at], temperature) for at in self._chunks(features)
+                ]
+                for item, logprobs in zip(batch.items, torch.split(torch.cat(parts), batch.sizes), strict=True):
                     found[item] = logprobs.tolist()
         return found
 
@@ -129,7 +131,9 @@ class ModelLearner:
         for batch in micro_batches(lengths, self._token_budget):
             chosen = [items[written[place]] for place in batch]
             longest = lengths[batch[0]]
-            tokens, places, targets = [], [], []
+            tokens: list[list[int]] = []
+            places: list[int] = []
+            targets: list[int] = []
             for row, item in enumerate(chosen):
                 text = [*item.prompt, *item.completion[:-1]]
                 tokens.append(text + [0] * (longest - len(text)))
@@ -158,14 +162,14 @@ class ModelLearner:
             return self._trunk(batch.tokens_BT).flatten(0, 1).index_select(0, batch.places_N)
 
     def _logprobs(self, features: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
-        """log softmax(logits / temperature) at the targets; temperature 0 was sampled greedily and is scored as 1."""
+        """Log of softmax(logits / temperature) at the targets; temperature 0 was sampled greedily and is scored as 1."""
         with self._autocast():
             logits = self._head(features)
         logits = logits.float() / (temperature or 1.0)
         return logits.log_softmax(-1).gather(1, targets_N[:, None])[:, 0]
 
     def _chunks(self, features: Tensor) -> Iterator[slice]:
-        rows = max(1, LOGITS // self._vocabulary)
+        rows = max(1, LOGITS // self.vocabulary)
         return (slice(first, first + rows) for first in range(0, len(features), rows))
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -181,8 +185,8 @@ def _split(model: PreTrainedModel) -> tuple[Layer, Layer, int]:
     Some models change the logits after the head (soft caps, scales). Whether this one does is tried, not guessed: if
     head after trunk is not what the model says, the whole model is the trunk and the head does nothing.
     """
-    trunk, head = model.base_model, model.get_output_embeddings()
-    probe = torch.tensor([[0, 1, 2, 3]], device=model.device)
+    trunk, head = model.base_model, model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    probe = torch.tensor([[0, 1, 1, 0]], device=model.device)
     whole = model(input_ids=probe, use_cache=False).logits
 
     if head is not None and trunk is not model:

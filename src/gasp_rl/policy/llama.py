@@ -7,6 +7,7 @@ in one matrix product; each row's own tokens are stored per row. The two parts m
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM
 
 from gasp_rl.policy.decoder import Room
 
-PREFILL_TOKENS = 8192
-"""Prompt tokens run through the model at a time, padding included."""
+PREFILL_TOKENS = 2048
+"""Prompt tokens run through the model at a time, padding included: enough to fill a device, few enough for little padding."""
 STATIC_ROPE = ("default", "linear", "llama3")
 """Rotary scalings whose frequencies do not depend on the length of the text."""
 
@@ -71,16 +72,20 @@ def supports(model: PreTrainedModel) -> bool:
 @torch.no_grad()
 def copy_weights(model: PreTrainedModel, dtype: torch.dtype, context: int) -> LlamaDecoder:
     """Fuse and cast the weights. Nothing is shared with the model, so learning goes on without touching the copy."""
-    config, trunk = model.config, model.base_model
+    # The insides of a `transformers` module have no static types.
+    trunk: Any = model.base_model
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    config = model.config
 
     def fused(*linears: torch.nn.Linear) -> Tensor:
         return torch.cat([linear.weight for linear in linears]).to(dtype)
 
     def fused_bias(*linears: torch.nn.Linear) -> Tensor | None:
-        biases = [linear.bias for linear in linears if linear.bias is not None]
-        return torch.cat(biases).to(dtype) if biases else None
+        biases: list[Tensor | None] = [linear.bias for linear in linears]
+        given = [bias for bias in biases if bias is not None]
+        return torch.cat(given).to(dtype) if given else None
 
-    def layer(block: torch.nn.Module) -> Layer:
+    def layer(block: Any) -> Layer:
         attention, mlp = block.self_attn, block.mlp
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         return Layer(
@@ -99,7 +104,6 @@ def copy_weights(model: PreTrainedModel, dtype: torch.dtype, context: int) -> Ll
     cos, sin = angles_TD.cos() * rotary.attention_scaling, angles_TD.sin() * rotary.attention_scaling
 
     embed = _copy(trunk.embed_tokens.weight, dtype)
-    head = model.get_output_embeddings()
     return LlamaDecoder(
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
@@ -123,10 +127,9 @@ class LlamaSession:
         self._decoder = decoder
         self._device = decoder.embed.device
         layers, heads, width = len(decoder.layers), decoder.kv_heads, decoder.head_dim
-        like = {"dtype": decoder.embed.dtype, "device": self._device}
         # Zeros, because a masked position still meets a weight of 0, and 0 * nan is nan.
-        self._prefix = torch.zeros(layers, 2, room.groups, heads, room.prompt, width, **like)
-        self._suffix = torch.zeros(layers, 2, room.rows, heads, room.new, width, **like)
+        self._prefix = decoder.embed.new_zeros(layers, 2, room.groups, heads, room.prompt, width)
+        self._suffix = decoder.embed.new_zeros(layers, 2, room.rows, heads, room.new, width)
         # One batch of matrices per layer: (layer, key or value) -> [group or row times head, position, width].
         self._prefix_flat = self._prefix.flatten(2, 3)
         self._suffix_flat = self._suffix.flatten(2, 3)
@@ -192,8 +195,7 @@ class LlamaSession:
             turned = qkv[:, : heads + kv_heads]
             swapped = turned.roll(width // 2, -1)
             turned.mul_(cos).addcmul_(swapped, sin)
-            self._suffix[index, 0][rows, :, places] = qkv[:, heads : heads + kv_heads]
-            self._suffix[index, 1][rows, :, places] = qkv[:, heads + kv_heads :]
+            self._suffix[index][:, rows, :, places] = qkv[:, heads:].view(count, 2, kv_heads, width)
 
             q = qkv[:, :heads].reshape(count * kv_heads, per_kv, width)
             own_k, own_v = self._suffix_flat[index, :, : count * kv_heads, :span]
@@ -230,7 +232,7 @@ class LlamaSession:
             turned = qkv[:, :, : heads + kv_heads]
             swapped = turned.roll(width // 2, -1)
             turned.mul_(cos).addcmul_(swapped, sin)
-            q, k, v = qkv.transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
+            q, k, v = torch.split(qkv.transpose(1, 2), [heads, kv_heads, kv_heads], dim=1)
             self._prefix[index, 0, first : first + batch, :, :longest] = k
             self._prefix[index, 1, first : first + batch, :, :longest] = v
 

@@ -17,7 +17,6 @@ from typing import Literal, TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from gasp_rl.config import ModelConfig
@@ -59,7 +58,7 @@ class LocalEngine:
         self._stale = False
         """Whether the weights have moved since they were published."""
         self._decoder = self._copy()
-        self._stops = StopStrings(tokenizer, model.get_input_embeddings().weight.shape[0], model.device)
+        self._stops = StopStrings(tokenizer, self._learner.vocabulary, model.device)
 
     @classmethod
     def open(cls, config: ModelConfig, token_budget: int = TOKEN_BUDGET) -> "LocalEngine":
@@ -67,8 +66,9 @@ class LocalEngine:
         torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
         device = choose_device(config.device)
         model, tokenizer = open_model(config.path)
+        torch.nn.Module.to(model, device)
         return cls(
-            model.to(device),
+            model,
             tokenizer,
             token_budget=token_budget,
             batch_rows=config.batch_rows,
@@ -193,7 +193,9 @@ class LocalEngine:
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ModelError("model.device is cuda, but torch finds no CUDA device: set model.device=cpu or install a CUDA torch")
+        raise ModelError(
+            "model.device is cuda, but torch finds no CUDA device: set model.device=cpu or install a CUDA torch"
+        )
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(wanted)

@@ -55,7 +55,9 @@ def _check_config(directory: Path) -> None:
     try:
         json.loads(config.read_bytes())
     except FileNotFoundError:
-        raise ModelError(f"model.path {str(directory)!r} has no config.json: copy it from where the weights came") from None
+        raise ModelError(
+            f"model.path {str(directory)!r} has no config.json: copy it from where the weights came"
+        ) from None
     except ValueError as error:
         raise ModelError(f"{config} is not valid JSON ({error}): copy it again from where the weights came") from None
 
@@ -72,7 +74,7 @@ def _load(path: str, source: str, gguf: str) -> tuple[PreTrainedModel, HfTokeniz
     except BROKEN as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model.path {path!r} cannot be loaded: {reason[:300]}") from error
-    eos = model.generation_config.eos_token_id if model.generation_config else None
+    eos = model.generation_config.eos_token_id
     more = eos if isinstance(eos, list) else [] if eos is None else [eos]
     return model, HfTokenizer(tokenizer, more)
 

@@ -65,7 +65,7 @@ class ScriptedEngine:
         for index, request in enumerate(requests):
             yield index, [self._sample(request, place) for place in range(request.n)]
 
-    def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:  # noqa: ARG002
+    def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:
         return _done([[self._logprob] * len(item.completion) for item in items])
 
     def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]:
@@ -83,7 +83,9 @@ class ScriptedEngine:
                 tokens += 1
         mean = 1 / tokens if tokens else 0.0
         return _done(
-            StepStats(total / loss.denominator, tokens, -self._logprob if tokens else 0.0, log_ratio_max, clipped * mean)
+            StepStats(
+                total / loss.denominator, tokens, -self._logprob if tokens else 0.0, log_ratio_max, clipped * mean
+            )
         )
 
     def optim_step(self, params: OptimParams) -> Future[OptimStats]:
