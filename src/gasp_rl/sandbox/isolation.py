@@ -1,0 +1,107 @@
+"""What this machine can enforce against an untrusted program, found by enforcing it.
+
+    L4  namespaces (own users, processes, network, mounts: a root with nothing but libraries) and all of L3
+    L3  Landlock (no files but libraries, no TCP, no signals outside) and all of L2
+    L2  seccomp (an allow-list of system calls: no processes, sockets, tracing, entropy) and all of L1
+    L1  limits of CPU time, memory, output and files; an empty environment; a warm process per program
+"""
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal
+
+from gasp_rl.errors import SandboxError
+
+Level = Literal["L1", "L2", "L3", "L4"]
+LEVELS: Final[tuple[Level, ...]] = ("L4", "L3", "L2", "L1")
+WORKER: Final = Path(__file__).with_name("worker.py")
+START_SECONDS: Final = 60.0
+"""A worker that is not ready by then is broken; on a busy machine a start can take seconds."""
+RISK: Final = {
+    "L1": "programs could read files, use the network and start processes with your rights",
+    "L2": "nothing known, but programs cannot import modules that are not preloaded",
+    "L3": "programs could learn names and sizes of files, not their contents",
+    "L4": "a bug in the kernel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """The highest level that holds here, and why each higher one does not."""
+
+    level: Level
+    refused: tuple[tuple[Level, str], ...] = ()
+
+
+def start_worker(level: Level, hash_seed: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A process that confines itself at `level` and then waits for jobs. Its first message is `ready` or its excuse."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            # Not -I: that would ignore the hash seed too. Its other halves are -P, -s and the environment below.
+            [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", str(WORKER), str(theirs.fileno()), level],
+            pass_fds=[theirs.fileno()],
+            env={"PYTHONHASHSEED": str(hash_seed), "MALLOC_ARENA_MAX": "1"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # an interrupt from the keyboard is for the trainer
+        )
+    return process, ours
+
+
+def excuse(channel: socket.socket) -> str:
+    """Empty if the worker at the other end is ready; else what it could not enforce."""
+    channel.settimeout(START_SECONDS)
+    try:
+        header = channel.recv(4, socket.MSG_WAITALL)
+        if len(header) < 4:
+            return "the worker process ended before it was ready"
+        (length,) = struct.unpack("<I", header)
+        message = channel.recv(min(length, 1 << 12), socket.MSG_WAITALL).decode("utf-8", "replace")
+    except TimeoutError:
+        return f"the worker process was not ready after {START_SECONDS:.0f} s"
+    return "" if message == "ready" else message
+
+
+@cache
+def probe() -> Isolation:
+    """Start a worker at each level, from the strictest, until one holds."""
+    refused: list[tuple[Level, str]] = []
+    for level in LEVELS:
+        process, channel = start_worker(level, hash_seed=0)
+        with channel:
+            reason = excuse(channel)
+        process.kill()
+        process.wait()
+        if not reason:
+            return Isolation(level, tuple(refused))
+        refused.append((level, reason))
+    raise SandboxError(f"the sandbox cannot start here: {refused[-1][1]} ({sys.executable}, {os.uname().release})")
+
+
+def require_level(least: Level) -> Level:
+    """The level in force, or SandboxError if it is below `least`."""
+    found = probe()
+    if LEVELS.index(found.level) > LEVELS.index(least):
+        wanted = dict(found.refused).get(least, "refused")
+        raise SandboxError(
+            f"this machine isolates programs at level {found.level} only, {least} is required ({wanted}); "
+            f"to accept that {RISK[found.level]}: --sandbox.min-level {found.level}"
+        )
+    return found.level
+
+
+def describe() -> str:
+    """For `gasp doctor`: the level, what remains, and why there is no more."""
+    found = probe()
+    lines = [f"{found.level}: remaining risk: {RISK[found.level]}"]
+    lines += [f"{level} does not hold: {reason}" for level, reason in found.refused]
+    return "\n".join(lines)

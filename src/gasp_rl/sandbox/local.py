@@ -1,0 +1,347 @@
+"""Runs programs in confined processes on this machine. Trusted side: it parses what workers send, and believes none of it.
+
+One **worker** process (gasp_rl.sandbox.worker) per slot and hash seed stays warm; it forks a fresh child per program. What a
+program did is told by the kernel (wait status, CPU time) and by frames of a strict grammar. Limits are CPU seconds, so a
+verdict does not depend on how busy the machine is.
+"""
+
+import math
+import os
+import selectors
+import signal
+import struct
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from gasp_rl.config import Limits, SandboxConfig
+from gasp_rl.errors import SandboxError
+from gasp_rl.sandbox.base import Execution, Job, Result, Status
+from gasp_rl.sandbox.isolation import Level, excuse, require_level, start_worker
+
+QUEUE: Final = 2
+"""Jobs given to a worker at a time: the next one waits in its socket, so that it need not wait for us."""
+PULLED: Final = 4
+"""Jobs in flight per worker, those included that wait for one."""
+GRACE_SECONDS: Final = 30.0
+"""A worker that has not answered so long after the last deadline of its job is dead."""
+MAX_DEATHS: Final = 8
+"""Workers that may die in a row, without any result between, before we give up."""
+
+_HEADER: Final = struct.Struct("<ddQQQBI")
+_REPLY: Final = struct.Struct("<iBd")
+_FRAME: Final = struct.Struct("<IBI")
+_LENGTH: Final = struct.Struct("<I")
+_ENDED, _CPU, _WALL = range(3)
+_STATUSES: Final = (Status.OK, Status.COMPILE_ERROR, Status.RUNTIME_ERROR, Status.MEMORY, Status.OUTPUT_LIMIT,
+                    Status.UNSERIALIZABLE)  # fmt: skip
+_DETAIL_BYTES: Final = 1200
+
+
+def wall_seconds(limits: Limits) -> float:
+    return limits.wall_factor * limits.cpu_seconds + 2.0
+
+
+class LocalSandbox:
+    """A pool of warm workers. Safe to use from several threads, and while another `execute` is under way."""
+
+    def __init__(self, config: SandboxConfig = SandboxConfig()) -> None:  # noqa: B008 - a frozen value
+        self.level: Level = require_level(config.min_level)
+        self.workers = config.workers or len(os.sched_getaffinity(0))
+        self.limits = config.limits
+        self._idle: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    def execute(self, jobs: Iterable[Job]) -> Iterator[tuple[int, Execution]]:
+        batch = _Batch(self, enumerate(jobs))
+        try:
+            yield from batch.run()
+        finally:
+            batch.stop()
+
+    def take(self, hash_seed: int) -> "_Worker":
+        """A warm worker of this hash seed, or a new one."""
+        with self._lock:
+            for worker in self._idle:
+                if worker.hash_seed == hash_seed:
+                    self._idle.remove(worker)
+                    return worker
+        return _Worker(self.level, hash_seed)
+
+    def give_back(self, worker: "_Worker") -> None:
+        with self._lock:
+            self._idle.append(worker)
+            surplus = self._idle[: max(0, len(self._idle) - 2 * self.workers)]  # the longest idle: old hash seeds
+            del self._idle[: len(surplus)]
+        for old in surplus:
+            old.end()
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class _Ticket:
+    """A job on its way."""
+
+    __slots__ = ("index", "job", "limits", "tries")
+
+    def __init__(self, index: int, job: Job, limits: Limits) -> None:
+        self.index = index
+        self.job = job
+        self.limits = limits
+        self.tries = 0
+
+
+class _Worker:
+    """Our end of one worker process: the jobs it was given, and the bytes on their way."""
+
+    def __init__(self, level: Level, hash_seed: int) -> None:
+        self.hash_seed = hash_seed
+        self.tickets: deque[_Ticket] = deque()
+        self.process, self.channel = start_worker(level, hash_seed)
+        self.channel.setblocking(False)
+        self.ready = False
+        self.since = time.monotonic()
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+
+    @property
+    def wants_to_write(self) -> bool:
+        return bool(self._outgoing)
+
+    @property
+    def overdue(self) -> bool:
+        """Nothing heard for longer than its job can last."""
+        patience = 4 * wall_seconds(self.tickets[0].limits) if self.tickets else 0.0
+        return time.monotonic() > self.since + patience + GRACE_SECONDS
+
+    def give(self, ticket: _Ticket) -> None:
+        if not self.tickets:
+            self.since = time.monotonic()
+        self.tickets.append(ticket)
+        self._outgoing += _message(ticket.job, ticket.limits)
+
+    def write(self) -> None:
+        sent = self.channel.send(self._outgoing[: 1 << 18])
+        del self._outgoing[:sent]
+
+    def read(self) -> list[bytes]:
+        """The messages that are complete. EOFError when the worker is gone."""
+        piece = self.channel.recv(1 << 20)
+        if not piece:
+            raise EOFError
+        self._incoming += piece
+        messages = []
+        while len(self._incoming) >= 4:
+            (length,) = _LENGTH.unpack_from(self._incoming)
+            if length > 1 << 30:
+                raise EOFError  # a broken worker: it never sends so much
+            if len(self._incoming) < 4 + length:
+                break
+            messages.append(bytes(self._incoming[4 : 4 + length]))
+            del self._incoming[: 4 + length]
+        if messages:
+            self.since = time.monotonic()
+        return messages
+
+    def end(self) -> None:
+        self.channel.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class _Batch:
+    """One call of `execute`."""
+
+    def __init__(self, sandbox: LocalSandbox, jobs: Iterator[tuple[int, Job]]) -> None:
+        self._sandbox = sandbox
+        self._jobs = jobs
+        self._waiting: deque[_Ticket] = deque()
+        self._busy: list[_Worker] = []
+        self._in_flight = 0
+        self._deaths = 0
+        self._done: list[tuple[int, Execution]] = []
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> Iterator[tuple[int, Execution]]:
+        more = True
+        while more or self._in_flight:
+            if more and self._in_flight < PULLED * self._sandbox.workers:
+                pulled = next(self._jobs, None)
+                more = pulled is not None
+                if pulled is not None:
+                    self._in_flight += 1
+                    index, job = pulled
+                    self._waiting.append(_Ticket(index, job, job.limits or self._sandbox.limits))
+                self._step(0.0)
+            else:
+                self._step(1.0)
+            done, self._done = self._done, []
+            self._in_flight -= len(done)
+            yield from done
+
+    def stop(self) -> None:
+        """Ends workers that still have jobs: their answers would be taken for those of a later call."""
+        for worker in self._busy:
+            worker.end()
+        self._busy.clear()
+        self._selector.close()
+
+    def _step(self, timeout: float) -> None:
+        """Give out what can be given, then send and receive what can be without waiting longer than `timeout`."""
+        self._dispatch()
+        for key, events in self._selector.select(timeout if not self._done else 0.0):
+            worker = key.data
+            try:
+                if events & selectors.EVENT_WRITE:
+                    worker.write()
+                    if not worker.wants_to_write:
+                        self._selector.modify(worker.channel, selectors.EVENT_READ, worker)
+                if events & selectors.EVENT_READ:
+                    for message in worker.read():
+                        self._receive(worker, message)
+            except (EOFError, ConnectionError):
+                self._bury(worker)
+        for worker in [worker for worker in self._busy if worker.overdue]:
+            self._bury(worker)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        for _ in range(len(self._waiting)):
+            ticket = self._waiting.popleft()
+            worker = self._place(ticket.job)
+            if worker is None:
+                self._waiting.append(ticket)
+            else:
+                worker.give(ticket)
+                self._selector.modify(worker.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, worker)
+
+    def _place(self, job: Job) -> _Worker | None:
+        if len(self._busy) < self._sandbox.workers:
+            worker = self._sandbox.take(job.hash_seed)
+            self._busy.append(worker)
+            self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+            return worker
+        same = [w for w in self._busy if w.hash_seed == job.hash_seed and len(w.tickets) < QUEUE]
+        return min(same, key=lambda worker: len(worker.tickets), default=None)
+
+    def _receive(self, worker: _Worker, message: bytes) -> None:
+        if not worker.ready:
+            if message != b"ready":
+                raise SandboxError(f"a sandbox worker could not confine itself: {message.decode('utf-8', 'replace')}")
+            worker.ready = True
+            return
+        ticket = worker.tickets.popleft()
+        execution = read_reply(ticket.job, ticket.limits, message, self._sandbox.level)
+        self._deaths = 0
+        if execution.status is Status.INFRA and ticket.tries == 0:
+            ticket.tries = 1
+            self._waiting.appendleft(ticket)
+        else:
+            self._done.append((ticket.index, execution))
+        if not worker.tickets:
+            self._selector.unregister(worker.channel)
+            self._busy.remove(worker)
+            self._sandbox.give_back(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        """A dead worker's first job is tried once more; those behind it were never begun."""
+        self._selector.unregister(worker.channel)
+        self._busy.remove(worker)
+        worker.end()
+        self._deaths += 1
+        if self._deaths > MAX_DEATHS:
+            raise SandboxError(f"{self._deaths} sandbox workers in a row died (exit status {worker.process.returncode})")
+        if not worker.ready:
+            self._waiting.extendleft(reversed(worker.tickets))
+            return
+        first, *rest = worker.tickets
+        self._waiting.extendleft(reversed(rest))
+        first.tries += 1
+        if first.tries > 1:
+            detail = "its worker process died, twice"
+            self._done.append((first.index, Execution(Status.INFRA, (), detail, 0.0, self._sandbox.level)))
+        else:
+            self._waiting.appendleft(first)
+
+
+def _message(job: Job, limits: Limits) -> bytes:
+    texts = [text.encode("utf-8", "surrogatepass") for text in (job.entry, job.source, *job.inputs)]
+    header = _HEADER.pack(limits.cpu_seconds, wall_seconds(limits), limits.memory_mb << 20, limits.output_bytes,
+                          limits.value_bytes, job.stop_on_error, len(texts))  # fmt: skip
+    body = b"".join([header, *(_LENGTH.pack(len(text)) for text in texts), *texts])
+    return _LENGTH.pack(len(body)) + body
+
+
+# ------------------------------------------------------------------------------------------------- what a program did
+
+
+def read_reply(job: Job, limits: Limits, message: bytes, level: str) -> Execution:
+    """What a worker's reply says about its child. Nothing in the frames is trusted beyond their grammar."""
+    wait_status, reason, cpu_seconds = _REPLY.unpack_from(message)
+    frames = read_frames(message[_REPLY.size :], 1 + len(job.inputs))
+    if frames is None:
+        return Execution(Status.PROTOCOL, (), "it tampered with the result channel", cpu_seconds, level)
+
+    end = how_it_ended(limits, wait_status, reason, cpu_seconds)
+    loaded, results = frames[:1], list(frames[1:])
+    if sum(len(result.value) for result in results) > limits.output_bytes:
+        end = end or Result(Status.OUTPUT_LIMIT, detail=f"more than {limits.output_bytes} bytes")
+    failed = [result for result in frames if result.status is not Status.OK]
+    complete = bool(loaded) and (len(results) == len(job.inputs) or (bool(failed) and job.stop_on_error))
+    if end is None and not complete and not (loaded and failed and loaded[0] is failed[0]):
+        end = Result(Status.NO_RESULT, detail=f"it exited with status {os.waitstatus_to_exitcode(wait_status)}")
+    if end is not None:
+        if len(results) == len(job.inputs) and results:
+            results.pop()  # the limit was passed in the last one
+        results.append(end)
+        failed = [result for result in (*loaded, *results) if result.status is not Status.OK]
+    first = failed[0] if failed else Result(Status.OK)
+    return Execution(first.status, tuple(results), first.detail, cpu_seconds, level)
+
+
+def read_frames(raw: bytes, most: int) -> list[Result] | None:
+    """The results that the child left; None if it left anything else."""
+    results: list[Result] = []
+    at = 0
+    while at < len(raw):
+        if at + _FRAME.size > len(raw) or len(results) == most:
+            return None
+        index, status, length = _FRAME.unpack_from(raw, at)
+        at += _FRAME.size
+        if index != len(results) or status >= len(_STATUSES) or at + length > len(raw):
+            return None
+        text = raw[at : at + length].decode("utf-8", "replace")
+        at += length
+        ok = _STATUSES[status] is Status.OK
+        results.append(Result(_STATUSES[status], text if ok else "", "" if ok else text[:_DETAIL_BYTES]))
+    return results
+
+
+def how_it_ended(limits: Limits, wait_status: int, reason: int, cpu_seconds: float) -> Result | None:
+    """None if it simply exited."""
+    signalled = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
+    if reason == _CPU or signalled == signal.SIGXCPU or cpu_seconds > limits.cpu_seconds:
+        return Result(Status.TIMEOUT_CPU, detail=f"more than {limits.cpu_seconds:g} s of CPU time")
+    if reason == _WALL:
+        return Result(Status.TIMEOUT_WALL, detail=f"not done after {wall_seconds(limits):g} s")
+    if signalled == signal.SIGSYS:
+        return Result(Status.FORBIDDEN, detail="a forbidden system call")
+    if reason != _ENDED or signalled == signal.SIGKILL:  # it cannot kill itself; the kernel does when memory is short
+        return Result(Status.INFRA, detail="it was killed from outside: is the machine out of memory?")
+    if signalled:
+        return Result(Status.CRASH, detail=signal.Signals(signalled).name)
+    return None

@@ -1,0 +1,650 @@
+"""Runs untrusted programs in a confined process. Standard library only; runs as a script, never imported by the trainer.
+
+    python -P -s -S worker.py CHANNEL LEVEL        CHANNEL: file descriptor of a socket to whoever started it
+
+A **zygote** confines itself once, warms its heap, and then forks one child per job. The child holds the program and its
+inputs, nothing else, and what it leaves in an anonymous file is read only when it is dead. Nothing here is trusted by the
+side that judges: a program that takes its own child over can only choose which text it leaves.
+
+Wire format, little endian. A message is `u32 length` and so many bytes.
+    job      f64 CPU s | f64 wall s | u64 memory, output, value bytes | u8 stop on error | u32 count | u32 length * count
+             | texts in UTF-8: entry, source, input, input, ...
+    reply    i32 wait status | u8 reason (_ENDED, _CPU, _WALL, _FAULT) | f64 CPU s | frames as the child left them
+    frame    u32 index | u8 status (_STATUSES) | u32 length | payload. Frame 0: the program was loaded, or why not.
+             Frame i + 1: the result of input i, or why there is none.
+The first reply is the zygote's own: `ready`, or one line that says what it could not enforce.
+"""
+
+import ast
+import atexit
+import builtins
+import ctypes
+import errno
+import gc
+import io
+import json
+import math
+import os
+
+import re
+import resource
+import select
+import signal
+import struct
+import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable
+from typing import Final, NamedTuple, NoReturn, TypeAlias
+
+# LiveCodeBench runs every program after these lines; so do we, once, before the fork.
+PRELUDE: Final = """
+from string import *
+from re import *
+from datetime import *
+from collections import *
+from heapq import *
+from bisect import *
+from copy import *
+from math import *
+from random import *
+from statistics import *
+from itertools import *
+from functools import *
+from operator import *
+from io import *
+from sys import *
+from json import *
+from builtins import *
+from typing import *
+import string, re, datetime, collections, heapq, bisect, copy, math, random, statistics, itertools, functools, operator
+import io, sys, json
+"""
+# Common in programs and slow to import: loaded before the fork, not in anybody's globals.
+PRELOAD: Final = "array cmath contextlib dataclasses decimal enum fractions queue textwrap time threading"
+
+RECURSION_LIMIT: Final = 50_000
+STACK_BYTES: Final = 256 << 20
+INT_DIGITS: Final = 50_000
+MAX_NODES: Final = 20_000
+MAX_DEPTH: Final = 64
+MAX_DETAIL: Final = 300
+NOBODY: Final = 65_534
+MAX_THREADS: Final = 64
+CHANNEL: Final = 60
+RESULTS, STDIN, STDOUT = 3, 4, 5
+"""Descriptors of the child: the zygote keeps 3 and up free, so that new files land there."""
+
+_HEADER: Final = struct.Struct("<ddQQQBI")
+_REPLY: Final = struct.Struct("<iBd")
+_FRAME: Final = struct.Struct("<IBI")
+_LENGTH: Final = struct.Struct("<I")
+_ENDED, _CPU, _WALL, _FAULT = range(4)
+_STATUSES: Final = ("ok", "compile_error", "runtime_error", "memory", "output_limit", "unserializable")
+_OK, _COMPILE_ERROR, _RUNTIME_ERROR, _MEMORY, _OUTPUT_LIMIT, _UNSERIALIZABLE = range(6)
+
+
+class Job(NamedTuple):
+    cpu_seconds: float
+    wall_seconds: float
+    memory: int
+    output: int
+    value: int
+    stop_on_error: bool
+    entry: str
+    source: str
+    inputs: tuple[str, ...]
+
+
+# ---------------------------------------------------------------------------------------------------- values as text
+
+
+class UnserializableError(Exception):
+    """Not a plain value of exact builtin types, or too large or too deep."""
+
+
+class Speller:
+    """Writes one value as canonical text (the grammar of gasp_rl.sandbox.values) under budgets of nodes, depth, bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._nodes = MAX_NODES
+        self._bytes = self._max_bytes = max_bytes
+
+    def spell(self, value: object, depth: int = 0) -> str:
+        kind = type(value)
+        if kind is int or kind is float or kind is bool or kind is str or value is None or kind is bytes:
+            return self._leaf(value)
+        if depth >= MAX_DEPTH:
+            raise UnserializableError(f"deeper than {MAX_DEPTH}")
+        if isinstance(value, list) and kind is list:
+            return "[" + ", ".join(self._items(value, depth)) + "]"
+        if isinstance(value, tuple) and kind is tuple:
+            inside = ", ".join(self._items(value, depth))
+            return f"({inside},)" if len(value) == 1 else f"({inside})"
+        if isinstance(value, set | frozenset) and (kind is set or kind is frozenset):
+            inside = ", ".join(sorted(self._items(value, depth)))
+            braces = f"{{{inside}}}" if inside else ""
+            return f"frozenset({braces})" if kind is frozenset else braces or "set()"
+        if isinstance(value, dict) and kind is dict:
+            keys = self._items(value, depth)
+            values = self._items(value.values(), depth)
+            return "{" + ", ".join(f"{k}: {v}" for k, v in sorted(zip(keys, values, strict=True))) + "}"
+        raise UnserializableError(f"a {kind.__name__}")
+
+    def _items(self, items: "list[object] | tuple[object, ...] | set[object] | frozenset[object] | dict[object, object]",
+               depth: int) -> list[str]:
+        if len(items) > self._nodes:
+            raise UnserializableError(f"more than {MAX_NODES} values")
+        self._nodes -= len(items)
+        return [self.spell(item, depth + 1) for item in items]
+
+    def _leaf(self, value: object) -> str:
+        # Sizes before texts: the repr of a gigabyte is two.
+        if isinstance(value, str | bytes):
+            self._require(len(value))
+        elif isinstance(value, int):
+            digits = int(value.bit_length() * 0.30103)
+            if digits > INT_DIGITS - 2:
+                raise UnserializableError(f"an int of more than {INT_DIGITS - 2} digits")
+            self._require(digits)
+        text = repr(value)
+        self._require(len(text))
+        self._bytes -= len(text)
+        return text
+
+    def _require(self, size: int) -> None:
+        if size > self._bytes:
+            raise UnserializableError(f"more than {self._max_bytes} bytes")
+
+
+_NUMBERS_ONLY: Final = re.compile(r"[-\[\]0-9,. \n]*")
+_SPELLED_FLOATS: Final = {"nan": math.nan, "inf": math.inf}
+
+
+def read_arguments(text: str) -> list[object]:
+    """Fresh values of an argument list `[1, 2], 'a'`, in plain literals or spelled as canonical text."""
+    if _NUMBERS_ONLY.fullmatch(text):  # long arrays are common, and the JSON reader is ten times faster than the parser
+        try:
+            return list(json.loads(f"[{text}]"))
+        except ValueError:
+            pass  # `1.` or `[1,]`: literals, but not JSON
+    source = f"({text}\n,)" if text.strip() else "()"
+    try:
+        return list(ast.literal_eval(source))
+    except ValueError:  # nan, inf and frozenset({...}) are ours, not Python's
+        arguments = _literal(ast.parse(source, mode="eval").body)
+        assert isinstance(arguments, tuple)
+        return list(arguments)
+
+
+def _literal(node: ast.expr) -> object:
+    match node:
+        case ast.Name(id=name) if name in _SPELLED_FLOATS:
+            return _SPELLED_FLOATS[name]
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf")):
+            return -math.inf
+        case ast.List(elts=items):
+            return [_literal(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_literal(item) for item in items)
+        case ast.Set(elts=items):
+            return {_literal(item) for item in items}
+        case ast.Dict(keys=keys, values=values):
+            return {_literal(key): _literal(value) for key, value in zip(keys, values, strict=True) if key is not None}
+        case ast.Call(func=ast.Name(id="frozenset"), args=[ast.Set(elts=items)], keywords=[]):
+            return frozenset(_literal(item) for item in items)
+        case ast.Call(func=ast.Name(id="frozenset"), args=[], keywords=[]):
+            return frozenset()
+        case _:
+            return ast.literal_eval(node)
+
+
+# ------------------------------------------------------------------------------------------ the program, in its child
+
+
+class Report:
+    """Leaves frames in the results file. After a MemoryError there has to be room left to say so."""
+
+    def __init__(self) -> None:
+        self._index = 0
+        self._ballast = bytearray(1 << 20)
+
+    def write(self, status: int, payload: bytes = b"") -> bool:
+        """True if this was a success."""
+        os.write(RESULTS, _FRAME.pack(self._index, status, len(payload)) + payload)
+        self._index += 1
+        return status == _OK
+
+    def failure(self, status: int, text: str) -> bool:
+        return self.write(status, text[:MAX_DETAIL].encode("utf-8", "backslashreplace"))
+
+    def raised(self, error: BaseException, status: int = _RUNTIME_ERROR) -> bool:
+        if isinstance(error, MemoryError) and status == _RUNTIME_ERROR:
+            self._ballast.clear()
+            return self.failure(_MEMORY, "MemoryError")
+        name = type(error).__name__
+        try:
+            message = str(error)[:MAX_DETAIL]
+        except BaseException:  # noqa: BLE001 - it is the program's own __str__
+            message = ""
+        return self.failure(status, f"{name}: {message}" if message else name)
+
+
+def new_module(name: str, prelude: dict[str, object]) -> dict[str, object]:
+    """Fresh globals with the prelude's names, registered: dataclasses and typing look a class's module up."""
+    module = types.ModuleType(name)
+    module.__dict__.update(prelude)
+    sys.modules[name] = module
+    return module.__dict__
+
+
+def find_entry(name: str, namespace: dict[str, object], prelude: dict[str, object]) -> Callable[..., object]:
+    """The function, or the method of a fresh Solution. A name that only the prelude defines is not the program's."""
+    solution = namespace.get("Solution")
+    found = getattr(solution(), name, None) if isinstance(solution, type) else None
+    if found is None and namespace.get(name) is not prelude.get(name):
+        found = namespace[name]
+    if not callable(found):
+        raise NameError(f"the program does not define {name}")
+    return found
+
+
+def run_function(job: Job, code: types.CodeType, prelude: dict[str, object], report: Report) -> None:
+    namespace = new_module("program", prelude)
+    try:
+        exec(code, namespace)
+        find_entry(job.entry, namespace, prelude)
+    except BaseException as error:  # noqa: BLE001 - whatever a program raises is its outcome
+        report.raised(error)
+        return
+    report.write(_OK)
+
+    left = job.output
+    for text in job.inputs:
+        try:
+            value = find_entry(job.entry, namespace, prelude)(*read_arguments(text))
+            spelled = Speller(job.value).spell(value).encode()
+            left -= len(spelled)
+            if len(spelled) > job.value:
+                fine = report.failure(_UNSERIALIZABLE, f"more than {job.value} bytes")
+            elif left < 0:
+                fine = report.failure(_OUTPUT_LIMIT, f"results of more than {job.output} bytes")
+            else:
+                fine = report.write(_OK, spelled)
+        except UnserializableError as error:
+            fine = report.failure(_UNSERIALIZABLE, str(error))
+        except BaseException as error:  # noqa: BLE001 - as above
+            fine = report.raised(error)
+        if not fine and job.stop_on_error:
+            return
+
+
+def run_stdin(job: Job, code: types.CodeType, prelude: dict[str, object], report: Report) -> None:
+    report.write(_OK)
+    left = job.output
+    for text in job.inputs:
+        stdout = open_standard_files(text.encode("utf-8", "surrogateescape"))
+        failure: BaseException | None = None
+        try:
+            exec(code, new_module("__main__", prelude))
+        except SystemExit as error:
+            failure = None if error.code is None or error.code == 0 else error
+        except BaseException as error:  # noqa: BLE001 - whatever a program raises is its outcome
+            failure = error
+        try:
+            finish(stdout)
+        except BaseException as error:  # noqa: BLE001 - from the program's own exit handlers and files
+            failure = failure or error
+
+        size = os.fstat(STDOUT).st_size
+        if size > left:
+            fine = report.failure(_OUTPUT_LIMIT, f"more than {job.output} bytes")
+        elif failure is not None:
+            fine = report.raised(failure)
+        else:
+            fine = report.write(_OK, os.pread(STDOUT, size, 0))
+        left -= min(size, left)
+        if not fine and job.stop_on_error:
+            return
+
+
+def open_standard_files(data: bytes) -> io.TextIOWrapper:
+    """Real descriptors 0 and 1 that hold `data` and nothing, and the objects of `sys` over them."""
+    os.ftruncate(STDIN, 0)
+    os.pwrite(STDIN, data, 0)
+    os.ftruncate(STDOUT, 0)
+    for master, fd in ((STDIN, 0), (STDOUT, 1)):
+        os.lseek(master, 0, os.SEEK_SET)
+        os.dup2(master, fd)
+    stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), "utf-8", "surrogateescape")
+    stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), "utf-8", "surrogateescape")
+    sys.stdin, sys.stdout = stdin, stdout
+    vars(sys).update(__stdin__=stdin, __stdout__=stdout)
+    return stdout
+
+
+def finish(stdout: io.TextIOWrapper) -> None:
+    """What the interpreter does at exit: wait for threads, run exit handlers, flush."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    if sys.stdout is not stdout and sys.stdout is not None:
+        sys.stdout.flush()
+    if not stdout.closed:
+        stdout.flush()
+
+
+def child(job: Job, prelude: dict[str, object], seal: "Filter | None") -> None:
+    """Give up what only the zygote needs, then run the program."""
+    report = Report()
+    syscall(PRCTL, PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    cpu = math.ceil(job.cpu_seconds) + 1  # the zygote watches the exact limit; this one holds if it cannot
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (job.memory, job.memory))
+    largest_input = max((4 * len(text) for text in job.inputs), default=0)
+    details = (_FRAME.size + 4 * MAX_DETAIL) * (len(job.inputs) + 1)
+    size = max(job.output + details, largest_input)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    os.closerange(STDIN if job.entry else STDOUT + 1, CHANNEL + 4)
+    if seal is not None:
+        seal.install()
+
+    try:
+        code = compile(job.source, "<program>", "exec", dont_inherit=True)
+    except BaseException as error:  # noqa: BLE001 - all that a source can make the compiler raise
+        report.raised(error, _COMPILE_ERROR)
+        return
+    if job.entry:
+        run_function(job, code, prelude, report)
+    else:
+        run_stdin(job, code, prelude, report)
+
+
+# ------------------------------------------------------------------------------------------------------- kernel calls
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+# System call numbers of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl); those from 424 on are the same everywhere.
+IOCTL, CLONE, KILL, FCNTL, PIVOT_ROOT, PRCTL = 16, 56, 62, 72, 155, 157
+CAPSET, MOUNT, UMOUNT2, UNSHARE, PRLIMIT64, SECCOMP, MEMFD_CREATE = 126, 165, 166, 272, 302, 317, 319
+PIDFD_OPEN, CLONE3, MOUNT_SETATTR, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 434, 435, 442, 444, 445, 446
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+
+
+def syscall(number: int, *arguments: int | bytes | None) -> int:
+    words = [ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_ulong(a or 0) for a in arguments]
+    result = int(_libc.syscall(ctypes.c_long(number), *words))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{os.strerror(ctypes.get_errno())} (system call {number})")
+    return result
+
+
+# ------------------------------------------------------------------------------------------------- system call filters
+
+ALLOWED: Final = (
+    *(0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15),  # read write close fstat poll lseek mmap mprotect munmap brk sig*
+    *(17, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28),  # p/readv p/writev pipe select yield mremap msync mincore madvise
+    *(32, 33, 34, 35, 36, 37, 38, 39, 60, 61, 63),  # dup dup2 pause nanosleep get/setitimer alarm getpid exit wait4 uname
+    *(74, 77, 79, 96, 97, 98, 99, 100, 102, 104, 107, 108, 110, 111),  # fsync ftruncate getcwd, get* of oneself
+    *(131, 186, 202, 204, 213, 217, 219, 228, 229, 230, 231, 232, 233),  # sigaltstack gettid futex epoll* clock_* exit
+    *(247, 270, 271, 273, 281, 290, 291, 292, 293, 309, 334, 436, 441),  # waitid ppoll robust_list eventfd2 dup3 pipe2 rseq
+)
+READ_FILES: Final = (2, 4, 6, 21, 89, 257, 262, 267, 269, 332, 439)  # open stat lstat access readlink and their *at, statx
+ZYGOTE_ONLY: Final = (KILL, PRCTL, SECCOMP, MEMFD_CREATE, PIDFD_OPEN)
+DEADLY: Final = (
+    *(101, 310, 311),  # ptrace process_vm_readv process_vm_writev
+    *(155, 161, 165, 166, 272, 308, 428, 429, 430, 431, 432, 442),  # pivot_root chroot mount umount unshare setns, new mount
+    *(298, 321, 323, 425, 426, 427),  # perf_event_open bpf userfaultfd io_uring*
+    *(169, 175, 176, 246, 248, 249, 250, 303, 304, 313, 320),  # reboot modules kexec keys handles
+)
+
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_REFUSE: Final = _ERRNO | errno.EPERM
+_ARCH_X86_64, _X32 = 0xC000003E, 0x40000000
+_NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
+CLONE_THREAD, CLONE_NEW = 0x10000, 0x7E020080
+TCGETS, FIONCLEX, FIOCLEX = 0x5401, 0x5450, 0x5451
+DUPFD, GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 1030
+
+Instruction: TypeAlias = tuple[int, int, int, int]
+"""Code, instructions to skip if true, if false, constant."""
+
+
+class Filter:
+    """A seccomp program, assembled once and installed by whoever forks."""
+
+    def __init__(self, instructions: list[Instruction]) -> None:
+        self._code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *i) for i in instructions))
+        self._program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(instructions), ctypes.addressof(self._code)))
+        self._address = ctypes.addressof(self._program)
+
+    def install(self) -> None:
+        syscall(SECCOMP, 1, 0, self._address)  # SECCOMP_SET_MODE_FILTER
+
+
+def _answer(number: int, action: int) -> list[Instruction]:
+    return [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, action)]
+
+
+def _only_with(number: int, argument: int, values: tuple[int, ...], otherwise: int) -> list[Instruction]:
+    """Allow a system call if an argument has one of these values."""
+    n = len(values)
+    return [(_EQUAL, 0, n + 3, number), (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument),
+            *((_EQUAL, n - k, 0, value) for k, value in enumerate(values)),
+            (_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, _ALLOW)]
+
+
+def zygote_filter(*, files: bool) -> Filter:
+    """What the zygote and its children may ask of the kernel: an allow-list; the rest fails, and the worst kills."""
+    allowed = (*ALLOWED, *ZYGOTE_ONLY, *(READ_FILES if files else ()))
+    return Filter([
+        (_LOAD, 0, 0, _ARCH_AT), (_EQUAL, 1, 0, _ARCH_X86_64), (_RETURN, 0, 0, _KILL_PROCESS),
+        (_LOAD, 0, 0, _NUMBER_AT), (_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL_PROCESS),
+        *(instruction for number in allowed for instruction in _answer(number, _ALLOW)),
+        *(instruction for number in DEADLY for instruction in _answer(number, _KILL_PROCESS)),
+        *_answer(CLONE3, _ERRNO | errno.ENOSYS),  # its flags lie where no filter can see them; libc then tries clone
+        *_only_with(PRLIMIT64, 0, (0,), _REFUSE),
+        *_only_with(IOCTL, 1, (TCGETS, FIONCLEX, FIOCLEX), _ERRNO | errno.ENOTTY),
+        *_only_with(FCNTL, 1, (DUPFD, GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC), _REFUSE),
+        (_EQUAL, 0, 4, CLONE), (_LOAD, 0, 0, _ARGUMENTS_AT), (_ANY_BIT, 1, 0, CLONE_NEW),
+        (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _KILL_PROCESS),
+        (_RETURN, 0, 0, _REFUSE),
+    ])  # fmt: skip
+
+
+def child_filter() -> Filter:
+    """Takes from a child what only the zygote may do. Small, because every job installs it."""
+    return Filter([
+        (_LOAD, 0, 0, _NUMBER_AT),
+        *(instruction for number in ZYGOTE_ONLY for instruction in _answer(number, _REFUSE)),
+        (_EQUAL, 0, 3, CLONE), (_LOAD, 0, 0, _ARGUMENTS_AT), (_ANY_BIT, 1, 0, CLONE_THREAD),
+        (_RETURN, 0, 0, _REFUSE),
+        (_RETURN, 0, 0, _ALLOW),
+    ])  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------------- confinement
+
+
+def library_trees() -> list[str]:
+    """What programs may read: Python's standard library and the system's shared libraries."""
+    return [path for path in (*sys.path, "/lib", "/lib64", "/usr/lib", "/usr/lib64") if os.path.isdir(path)]
+
+
+def landlock(trees: list[str]) -> None:
+    abi = syscall(LANDLOCK_CREATE, 0, 0, 1)
+    handled = (1 << 13) - 1
+    for since, bit in ((2, 13), (3, 14), (5, 15)):
+        handled |= (abi >= since) << bit
+    attributes = ctypes.create_string_buffer(struct.pack("QQQ", handled, 3 * (abi >= 4), 3 * (abi >= 6)))
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = syscall(LANDLOCK_CREATE, ctypes.addressof(attributes), size, 0)
+    read_file, read_directory = 1 << 2, 1 << 3
+    for path in trees:
+        tree = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rule = ctypes.create_string_buffer(struct.pack("=Qi", read_file | read_directory, tree))
+        syscall(LANDLOCK_ADD, ruleset, 1, ctypes.addressof(rule), 0)
+        os.close(tree)
+    syscall(LANDLOCK_RESTRICT, ruleset, 0)
+    os.close(ruleset)
+
+
+def confine(level: str) -> Filter | None:
+    """Give up everything that no program needs; returns what children give up besides."""
+    os.environ.clear()
+    os.chdir("/")
+    if level == "L4":
+        raise OSError(errno.ENOSYS, "namespaces are not used yet")
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    stack = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, stack))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit fails instead
+    syscall(PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    syscall(PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if level in {"L3", "L4"}:
+        landlock(library_trees())
+    if level == "L1":
+        return None
+    zygote_filter(files=level != "L2").install()
+    return child_filter()
+
+
+# -------------------------------------------------------------------------------------------------------------- zygote
+
+
+def read_exactly(size: int) -> bytes:
+    """From the channel. Ends the process when the other side is gone."""
+    data = bytearray()
+    while len(data) < size:
+        piece = os.read(CHANNEL, min(size - len(data), 1 << 20))
+        if not piece:
+            os._exit(0)
+        data += piece
+    return bytes(data)
+
+
+def read_job() -> Job:
+    (length,) = _LENGTH.unpack(read_exactly(4))
+    message = read_exactly(length)
+    cpu, wall, memory, output, value, stop, count = _HEADER.unpack_from(message)
+    at = _HEADER.size + 4 * count
+    texts = []
+    for size in struct.unpack_from(f"<{count}I", message, _HEADER.size):
+        texts.append(message[at : at + size].decode("utf-8", "surrogatepass"))
+        at += size
+    return Job(cpu, wall, memory, output, value, bool(stop), texts[0], texts[1], tuple(texts[2:]))
+
+
+def write_message(message: bytes) -> None:
+    left = memoryview(_LENGTH.pack(len(message)) + message)
+    while left:
+        left = left[os.write(CHANNEL, left) :]
+
+
+def run(job: Job, prelude: dict[str, object], seal: Filter | None) -> bytes:
+    """Run one program in a child; the reply."""
+    files = [os.memfd_create(name) for name in (("results",) if job.entry else ("results", "stdin", "stdout"))]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child(job, prelude, seal)
+        finally:
+            os._exit(0)
+    reason = watch(pid, job)
+    _, status, usage = os.wait4(pid, 0)
+    frames = os.pread(RESULTS, os.fstat(RESULTS).st_size, 0)
+    for file in files:
+        os.close(file)
+    return _REPLY.pack(status, reason, usage.ru_utime + usage.ru_stime) + frames
+
+
+def watch(pid: int, job: Job) -> int:
+    """Wait for the child; end it at a limit. CPU time decides, the wall clock is for those who sleep."""
+    cpu_clock = (~pid << 3) | 2  # the CPU time of a whole process, as clock_getcpuclockid makes it
+    started = time.monotonic()
+    process = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    poll.register(CHANNEL, 0)  # says only that the other side is gone
+    reason, wait = _ENDED, job.cpu_seconds
+    while reason == _ENDED:
+        ready = [fd for fd, _ in poll.poll(wait * 1000 + 1)]
+        if process in ready:
+            break
+        if ready:
+            os._exit(0)  # and the child dies with us
+        cpu, elapsed = time.clock_gettime(cpu_clock), time.monotonic() - started
+        # A program that does compute gets more patience than one that sleeps: the machine may be busy.
+        patience = job.wall_seconds * (4 if cpu > 0.05 * elapsed else 1)
+        wait = min(max(job.cpu_seconds - cpu, 0.005), patience - elapsed)
+        reason = _CPU if cpu >= job.cpu_seconds else _WALL if wait <= 0 else _ENDED
+    if reason != _ENDED:
+        os.kill(pid, signal.SIGKILL)
+    os.close(process)
+    return reason
+
+
+WARM_UP: Final = """
+class A:
+    def __init__(self, x): self.x = x
+    def g(self): return [self.x]
+def f(a, b):
+    d = {}
+    for i, c in enumerate(a): d[c] = d.get(c, 0) + i
+    s = sorted(d.items(), key=lambda t: (-t[1], t[0]))
+    try: raise ValueError('x')
+    except ValueError as e: m = f'{type(e).__name__}: {e}'
+    return ''.join(str(x) for x, _ in s), A(3).g(), {1, 2}, 2.5 * b, m
+"""
+
+
+def warm_up(prelude: dict[str, object]) -> None:
+    """Touch the heap that programs will touch, so that their children copy fewer pages: half of a job's cost."""
+    for _ in range(40):
+        namespace = new_module("program", prelude)
+        exec(compile(WARM_UP, "<program>", "exec", dont_inherit=True), namespace)
+        Speller(1 << 16).spell(find_entry("f", namespace, prelude)(*read_arguments("[1, 2, 3], 2")))
+        read_arguments("'a', {1: (2, 3)}")
+    for number in range(3000):
+        sys.intern(f"warm{number}")
+    gc.collect()
+
+
+def main() -> NoReturn:
+    channel, level = int(sys.argv[1]), sys.argv[2]
+    os.dup2(channel, CHANNEL)
+    os.closerange(3, CHANNEL)
+    names: dict[str, object] = {}
+    exec(PRELUDE, names)
+    prelude = {name: value for name, value in names.items() if not name.startswith("__")}
+    for name in PRELOAD.split():
+        __import__(name)
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - pathlib is 10 ms
+        own_memory = int(file.read().split()[0]) * resource.getpagesize()
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    sys.set_int_max_str_digits(INT_DIGITS)
+    warnings.simplefilter("ignore")
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # the site module, which is off, defines them
+    try:
+        seal = confine(level)
+    except OSError as error:
+        write_message(str(error).encode())
+        os._exit(1)
+    warm_up(prelude)
+    gc.freeze()
+    write_message(b"ready")
+    while True:
+        job = read_job()
+        write_message(run(job._replace(memory=job.memory + own_memory), prelude, seal))
+
+
+if __name__ == "__main__":
+    main()
