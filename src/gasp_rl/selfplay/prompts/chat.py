@@ -7,7 +7,7 @@ refuse. An example too long to show is left out and the prompt says so.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,18 +27,18 @@ Code: one function `f`, at most 12 lines. It takes at least one argument, return
 Standard library only, imports on top; no class, no printing, no reading of input, no randomness, no comments."""
 
 INPUT_RULES = """\
-Inputs: each is one line, the arguments of `f` as Python literals separated by commas, strings in quotes, no names, \
-no call. Keep them short and different, to reach different cases."""
+Inputs: {{pairs}} short lines. Each line is one input: all arguments of `f` as Python literals separated by commas, \
+strings in quotes, no names, no call. All different, to reach different cases."""
 
 TEACHER = f"""\
 You write short Python exercises. The student sees your message and a few inputs with their outputs, not the code, \
 and has to write the function `f`.
 
-You always reply with a ```message block, a ```python block and {{pairs}} ```input blocks, in this order, and nothing \
-else.
-Message: one or two sentences that say exactly what `f` returns; no code, no story.
-{RULES}
-{INPUT_RULES}"""
+You always reply with three blocks, in this order, and nothing else: ```message, ```inputs, ```python.
+Message: one or two sentences of your own that say exactly what `f` returns. At most 40 words, no code, no story, no \
+examples.
+{INPUT_RULES}
+{RULES}"""
 
 GOALPOST = """\
 This problem is too hard for the student:
@@ -63,7 +63,7 @@ TEACH = """\
 {shown}
 Write one {direction} exercise. {motif}
 {axis}
-Reply with the ```message block, the ```python block and the {pairs} ```input blocks."""
+Reply with the three blocks: ```message (at most 40 words), ```inputs ({pairs} lines), ```python (at most 12 lines)."""
 
 EASIER = """\
 Keep the idea that solves the problem, in its smallest form, and drop the story: speak only of numbers, lists and \
@@ -83,9 +83,9 @@ FREE_TEACHER = f"""\
 You write short Python puzzles: a function `f` and one input for it. {{aim}} A good puzzle needs careful step-by-step \
 reasoning, yet its function is short.
 
-You always reply with a ```python block and one ```input block, in this order, and nothing else.
+You always reply with a ```python block and an ```input block, in this order, and nothing else.
 {RULES}
-{INPUT_RULES}"""
+Input: one line, all arguments of `f` as Python literals separated by commas, strings in quotes, no names, no call."""
 
 FREE_AIMS = {
     Kind.DEDUCTION: "A student is shown both and has to predict what `f` returns.",
@@ -105,7 +105,7 @@ MESSAGE_TEACHER = f"""\
 You turn Python functions into exercises. The student sees your message and some inputs with their outputs, not the \
 code, and has to write the function.
 
-You always reply with a ```message block and {{pairs}} ```input blocks, in this order, and nothing else.
+You always reply with two blocks, in this order, and nothing else: ```message, ```inputs.
 Message: one or two sentences that help to find the function; no code.
 {INPUT_RULES}"""
 
@@ -275,16 +275,16 @@ class ChatPrompts:
         shot_previous = SHOT_PREVIOUS if previous is not None else None
         example = _request(rung, axis, shot_goalpost, shot_previous, pairs)
         request = _request(rung, axis, goalpost, previous, pairs)
-        return _chat(TEACHER.format(pairs=pairs), example, _reply(SHOTS[rung.direction, axis], pairs), request)
+        return _chat(TEACHER.format(pairs=pairs), example, _exercise(SHOTS[rung.direction, axis], pairs), request)
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Prompt:
         if kind is Kind.INDUCTION:
-            reply = _reply(Draft(SHOT_EXERCISE.message, "", SHOT_EXERCISE.inputs), pairs)
+            reply = _exercise(replace(SHOT_EXERCISE, program=""), pairs)
             request = _fenced("python", references[0].program)
             return _chat(MESSAGE_TEACHER.format(pairs=pairs), _fenced("python", SHOT_EXERCISE.program), reply, request)
-        tasks = "\n\n".join(_reply(Draft("", task.program, (task.pairs[0].input,)), 1) for task in references)
+        tasks = "\n\n".join(_puzzle(task.program, task.pairs[0].input) for task in references)
         request = FREE_REFERENCES.format(tasks=tasks) if references else FREE_FIRST
-        reply = _reply(Draft("", SHOT_EXERCISE.program, SHOT_EXERCISE.inputs), 1)
+        reply = _puzzle(SHOT_EXERCISE.program, SHOT_EXERCISE.inputs[0])
         return _chat(FREE_TEACHER.format(aim=FREE_AIMS[kind]), FREE_FIRST, reply, request)
 
     def ask(self, task: Task) -> Prompt:
@@ -353,10 +353,14 @@ def _request(rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: P
     )
 
 
-def _reply(draft: Draft, pairs: int) -> str:
-    """A reply in the form that is asked for, without the parts that are empty."""
-    parts = [("message", draft.message), ("python", draft.program), *(("input", text) for text in draft.inputs[:pairs])]
+def _exercise(draft: Draft, pairs: int) -> str:
+    """A reply in the form that is asked for. The program comes last: after it, small models stop."""
+    parts = (("message", draft.message), ("inputs", "\n".join(draft.inputs[:pairs])), ("python", draft.program))
     return "\n".join(_fenced(tag, text) for tag, text in parts if text)
+
+
+def _puzzle(program: str, arguments: str) -> str:
+    return f"{_fenced('python', program)}\n{_fenced('input', arguments)}"
 
 
 def _fenced(tag: str, text: str) -> str:
