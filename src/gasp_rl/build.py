@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gasp_rl import __version__
-from gasp_rl.config import NoveltyConfig, RunConfig
+from gasp_rl.config import LearnConfig, ModelConfig, NoveltyConfig, RunConfig, SamplingConfig, SandboxConfig
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.evaluate import evaluate
@@ -99,22 +99,43 @@ def run_recipe(config: RunConfig, out: Path, observer: Observer) -> RunDirectory
 def load_problems(config: RunConfig) -> ProblemSets:
     """Read the problem sets that the recipe uses."""
     named = config.problems
-    goalposts = _problems(named.goalposts, "goalposts")
+    goalposts = problem_set(named.goalposts, "goalposts")
     if named.max_goalposts:
         goalposts = goalposts[: named.max_goalposts]
-    train = _problems(named.train, "train") if config.rlvr else ()
-    validation = _problems(named.validation, "validation")
+    train = problem_set(named.train, "train") if config.rlvr else ()
+    validation = problem_set(named.validation, "validation")
     if config.evaluate.validation_problems:
         validation = validation[: config.evaluate.validation_problems]
     return ProblemSets(goalposts, train, validation)
 
 
-def _problems(name: str, split: str) -> tuple[Problem, ...]:
+def problem_set(name: str, split: str) -> tuple[Problem, ...]:
     """`micro` names the embedded split, "" none at all, anything else a file."""
     if not name:
         return ()
     path = Path(str(files("gasp_rl"))) / "data" / "microcode" / f"{split}.jsonl" if name == "micro" else Path(name)
     return read_problems(path).problems
+
+
+def evaluate_model(
+    model: ModelConfig,
+    sandbox: SandboxConfig,
+    sampling: SamplingConfig,
+    problems: Sequence[Problem],
+    samples: int,
+    *,
+    split: str,
+    seed: int,
+    observer: Observer,
+) -> Evaluation:
+    """pass@k evidence for a model that is not being trained: the evaluation of a run, without the run."""
+    prompts = PROMPT_SETS[model.prompts]
+    params = SamplingParams(sampling.max_tokens, sampling.temperature, prompts.stop)
+    with closing(LocalEngine.open(model, LearnConfig().token_budget)) as engine:
+        return evaluate(
+            Policy(engine, observer), prompts, lambda: LocalSandbox(sandbox), problems, samples, params,
+            split=split, step=0, seed=seed_of(seed, "evaluation"),
+        )  # fmt: skip
 
 
 def _iterate(parts: Parts) -> Callable[[int], Iteration]:

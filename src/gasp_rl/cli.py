@@ -13,17 +13,17 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from gasp_rl import __version__
-from gasp_rl.config import RunConfig
+from gasp_rl.config import EvaluateConfig, ModelConfig, RunConfig, SamplingConfig, SandboxConfig
 from gasp_rl.errors import ConfigError, GaspError, RunError
 from gasp_rl.recipes import RECIPES, demo
 from gasp_rl.report.text import visible
-from gasp_rl.report.words import plural, summary
+from gasp_rl.report.words import evaluated, plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run
 from gasp_rl.runs.journal import Journal, read_journal
 
@@ -71,6 +71,22 @@ class Demo:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """Measure pass@k of a model on problems; every solve is confirmed in a fresh sandbox."""
+
+    problems: Positional[str]
+    """A problem file, or `micro` for the embedded world."""
+    split: Literal["train", "validation", "test", "goalposts"] = "test"
+    """Which problems of the embedded world."""
+    samples: int = 100
+    """Draws per problem."""
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=EvaluateConfig().temperature))
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+
+
+@dataclass(frozen=True)
 class Report:
     """Write a run's report, one self-contained HTML file, and say what happened in words."""
 
@@ -109,6 +125,7 @@ class Doctor:
 Command: TypeAlias = (
     Annotated[Demo, subcommand("demo")]
     | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Problems, subcommand("problems")]
@@ -172,6 +189,8 @@ def execute(command: Command) -> None:
     match command:
         case Demo(config, out) | Train(Training(config, out)):
             train(config, out or first_free(Path("runs"), config.recipe))
+        case Evaluate():
+            evaluate(command)
         case Report(run):
             report(run)
         case Export(run, to):
@@ -213,6 +232,21 @@ def train(config: RunConfig, out: Path) -> None:
         raise type(fault)(f"{fault}{_kept(run)}") from fault
     print()
     _conclude(read_journal(run.journal), write_report(run))
+
+
+def evaluate(asked: Evaluate) -> None:
+    """Print pass@k for the usual k that the number of samples allows."""
+    from gasp_rl.build import evaluate_model, problem_set
+    from gasp_rl.report.live import LiveView
+
+    problems = problem_set(asked.problems, asked.split)
+    with LiveView(f"gasp evaluate {asked.problems}") as view:
+        view.phase("evaluate", plural(len(problems), "problem"))
+        found = evaluate_model(
+            asked.model, asked.sandbox, asked.sampling, problems, asked.samples,
+            split=asked.split, seed=asked.seed, observer=view,
+        )  # fmt: skip
+    print(evaluated(found, EvaluateConfig().ks))
 
 
 def _kept(run: RunDirectory) -> str:

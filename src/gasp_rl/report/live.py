@@ -27,6 +27,8 @@ SPEED_WINDOW = 10.0
 RECENT = 2
 """Accepted proposals shown as they come in, and as many rejected ones."""
 
+LEGEND = "Each iteration: accepted/written (mean reward) per rung, and the student's answers."
+
 REASONS: dict[str, frozenset[Rejection]] = {
     "broken": frozenset({Rejection.MALFORMED, Rejection.UNSAFE, Rejection.INVALID, Rejection.NONDETERMINISTIC}),
     "known": frozenset({Rejection.DUPLICATE}),
@@ -100,7 +102,6 @@ class LiveView:
         self._live = Live(console=self._console, get_renderable=self._panel, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
-        self._say(Text("Each iteration: accepted/written (mean reward) per rung, and the student's answers.", "dim"))
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -111,7 +112,9 @@ class LiveView:
 
     def iteration(self, step: int, steps: int) -> None:
         self._close_iteration()
-        self._first_iteration = self._first_iteration or self._clock()
+        if not self._first_iteration:
+            self._first_iteration = self._clock()
+            self._say(Text(LEGEND, "dim"))
         self._step, self._steps, self._tally = step, steps, Tally()
 
     def phase(self, name: str, detail: str = "") -> None:
@@ -180,7 +183,7 @@ class LiveView:
         return Group(self._head(), self._bar(), self._counts(), *self._comings(), *self._standings())
 
     def _head(self) -> Text:
-        where = f"iteration {self._step} of {self._steps}" if self._step else "before the first iteration"
+        where = f"iteration {self._step} of {self._steps}" if self._step else "no training yet"
         spent = duration(self._clock() - self._begun)
         return Text.assemble((f"\n{self._title}", "bold"), f"  {where} · {self._phase} · {spent}{self._left()}")
 
