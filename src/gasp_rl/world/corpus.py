@@ -7,6 +7,7 @@ The roles that write see all operations nearly evenly, deeper programs and no sl
 messages honest. Nothing that `Holdout` protects occurs in any prompt or target.
 """
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class Example:
 def slip_rate(cfg: CorpusConfig, operation: Operation) -> float:
     table = REDUCERS if operation in REDUCERS else OPERATIONS
     place = table.index(operation) / (len(table) - 1)
-    return cfg.slip_common + (cfg.slip_rare - cfg.slip_common) * place**cfg.slip_curve
+    return cfg.slip_common + (cfg.slip_rare - cfg.slip_common) * math.pow(place, cfg.slip_curve)
 
 
 def slipped(composition: Composition, rates: dict[str, float], rng: random.Random) -> Composition:

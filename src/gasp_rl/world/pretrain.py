@@ -107,13 +107,15 @@ def structural() -> tuple[bool, ...]:
     return tuple("\n" in piece or piece == vocabulary.EOS for piece in vocabulary.pieces())
 
 
-def build_model(shape: ModelShape, seed: int) -> LlamaForCausalLM:
+def build_model(shape: ModelShape, seed: int, device: torch.device) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(
+    model = LlamaForCausalLM(LlamaConfig(
         vocab_size=vocabulary.SIZE, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
         max_position_embeddings=shape.positions, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1,
         pad_token_id=1))
+    torch.nn.Module.to(model, device)
+    return model
 
 
 def batch_loss(model: LlamaForCausalLM, batch: Sequence[Encoded], drawn_weight: float,
@@ -158,7 +160,7 @@ def train(model: LlamaForCausalLM, order: Iterable[list[Encoded]], steps: int, c
         for group in optimizer.param_groups:
             group["lr"] = cfg.lr * schedule(step, steps, cfg.warmup)
         loss = batch_loss(model, batch, cfg.drawn_weight, device)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
@@ -174,7 +176,7 @@ def pretrain(out: Path, cfg: PretrainConfig, device: str = "cpu") -> None:
     tokenizer = vocabulary.build()
     sequences = corpus(cfg, holdout(), tokenizer)
     order = batches(sequences, cfg.batch_tokens, stream(cfg.seed, "order"))
-    model = build_model(cfg.shape, seed_of(cfg.seed, "weights")).to(device)
+    model = build_model(cfg.shape, seed_of(cfg.seed, "weights"), torch.device(device))
     size = sum(p.numel() for p in model.parameters())
     print(f"{len(sequences)} examples, {len(order)} steps, {size / 1e6:.2f} M parameters, "
           f"corpus in {time.monotonic() - began:.0f} s")
@@ -187,7 +189,8 @@ def pretrain(out: Path, cfg: PretrainConfig, device: str = "cpu") -> None:
             window.clear()
 
     out.mkdir(parents=True, exist_ok=True)
-    model.to(device="cpu", dtype=torch.bfloat16).save_pretrained(out)
+    torch.nn.Module.to(model, device="cpu", dtype=torch.bfloat16)
+    model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 

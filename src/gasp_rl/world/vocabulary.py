@@ -62,7 +62,8 @@ def build() -> PreTrainedTokenizerFast:
     costs = [(piece, -1e6 if piece.startswith("<") and len(piece) > 1 else -1.0) for piece in vocabulary]
     tokenizer = Tokenizer(models.Unigram(costs, unk_id=0))
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, unk_token=UNKNOWN,
-                                   clean_up_tokenization_spaces=False, model_max_length=512)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False, model_max_length=512)
 
 
