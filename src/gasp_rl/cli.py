@@ -216,6 +216,7 @@ def train(config: RunConfig, out: Path) -> None:
     if run.config.exists():
         raise RunError(f"{out} holds a run already; give another --out, or see it with: gasp report {out}")
     print(f"{config.recipe}: {config.steps} iterations into {out}")
+    _quiet(config.model)
 
     from gasp_rl.build import run_recipe
     from gasp_rl.progress import Several
@@ -236,6 +237,7 @@ def train(config: RunConfig, out: Path) -> None:
 
 def evaluate(asked: Evaluate) -> None:
     """Print pass@k for the usual k that the number of samples allows."""
+    _quiet(asked.model)
     from gasp_rl.build import evaluate_model, problem_set
     from gasp_rl.report.live import LiveView
 
@@ -247,6 +249,12 @@ def evaluate(asked: Evaluate) -> None:
             split=asked.split, seed=asked.seed, observer=view,
         )  # fmt: skip
     print(evaluated(found, EvaluateConfig().ks))
+
+
+def _quiet(model: ModelConfig) -> None:
+    """No progress bars for reading a model that is here already; a download keeps its own."""
+    if model.path == "micro" or Path(model.path).expanduser().exists():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _kept(run: RunDirectory) -> str:
@@ -301,11 +309,15 @@ def inspect(file: Path) -> None:
 
 
 def doctor() -> None:
+    from gasp_rl.sandbox.isolation import describe
+
     print(f"python   {platform.python_version()} on {platform.system()} {platform.release()}, {platform.machine()}")
     print(f"gasp-rl  {__version__}")
     for package in ("torch", "transformers"):
         print(f"{package:<8} {_version(package)}")
-    print(f"cores    {len(os.sched_getaffinity(0))} usable of {os.cpu_count()}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    print(f"cores    {len(os.sched_getaffinity(0))} usable of {os.cpu_count()}, {memory:.0f} GiB of memory")
+    print("sandbox  " + describe().replace("\n", "\n         "))
 
 
 def _version(package: str) -> str:
