@@ -1,0 +1,94 @@
+"""Engines under test, small enough to be made anew for every test."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pytest
+
+from gasp_rl.policy.engine import Engine
+from gasp_rl.policy.local import LocalEngine
+from gasp_rl.policy.scripted import ScriptedEngine
+from gasp_rl.policy.tokenizer import HfTokenizer
+
+# isort: split
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers import PreTrainedTokenizerFast as FastTokenizer
+
+MakeEngine: TypeAlias = Callable[..., LocalEngine]
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz .\n"
+VOCABULARY = {text: number for number, text in enumerate(["<pad>", "<end>", *LETTERS])}
+CONTEXT = 64
+
+
+def tokenizer() -> HfTokenizer:
+    """One token per letter."""
+    inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    inner.decoder = decoders.Fuse()
+    make: Callable[..., PreTrainedTokenizerBase] = FastTokenizer
+    return HfTokenizer(make(tokenizer_object=inner, eos_token="<end>", pad_token="<pad>"))
+
+
+def llama() -> PreTrainedModel:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(VOCABULARY), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=None,
+            eos_token_id=1, pad_token_id=0,
+        )
+    )  # fmt: skip
+
+
+def gpt2() -> PreTrainedModel:
+    """Learned positions, fused attention weights, dropout: nothing that the fast path knows."""
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(VOCABULARY), n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, bos_token_id=None,
+                   eos_token_id=1)
+    )  # fmt: skip
+
+
+def peaked(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    """Random weights, large enough that tokens differ in probability."""
+    torch.manual_seed(0)
+    model = make()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.25)
+    return model
+
+
+@pytest.fixture(params=[llama, gpt2], ids=["local", "local-generic"])
+def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+    """Make a local engine; the same weights each time, whatever options are given."""
+
+    def make(**options: int) -> LocalEngine:
+        return LocalEngine(peaked(request.param), tokenizer(), **options)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def model_engine(make_engine: MakeEngine) -> LocalEngine:
+    return make_engine(batch_rows=8)
+
+
+def say(prompt: str, place: int, seed: int) -> str:
+    return f"{prompt} {'ab' * (place % 4)}{'c' * (seed % 5)}."
+
+
+@pytest.fixture(params=["scripted", "local", "local-generic"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    if request.param == "scripted":
+        return ScriptedEngine(say, context=CONTEXT)
+    make = {"local": llama, "local-generic": gpt2}[request.param]
+    return LocalEngine(peaked(make), tokenizer(), batch_rows=8)
