@@ -1,9 +1,9 @@
 """What this machine can enforce against an untrusted program, found by enforcing it.
 
-    L4  namespaces (own users, processes, network, mounts: a root with nothing but libraries) and all of L3
-    L3  Landlock (no files but libraries, no TCP, no signals outside) and all of L2
-    L2  seccomp (an allow-list of system calls: no processes, sockets, tracing, entropy) and all of L1
-    L1  limits of CPU time, memory, output and files; an empty environment; a warm process per program
+L4  namespaces (own users, processes, network, mounts: a root with nothing but libraries) and all of L3
+L3  Landlock (no files but libraries, no TCP, no signals outside) and all of L2
+L2  seccomp (an allow-list of system calls: no processes, sockets, tracing, entropy) and all of L1
+L1  limits of CPU time, memory, output and files; an empty environment; a warm process per program
 """
 
 import os

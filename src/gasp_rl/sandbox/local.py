@@ -5,12 +5,10 @@ program did is told by the kernel (wait status, CPU time) and by frames of a str
 verdict does not depend on how busy the machine is.
 """
 
-import math
 import os
 import selectors
 import signal
 import struct
-import subprocess
 import threading
 import time
 from collections import deque
@@ -21,7 +19,7 @@ from typing import Final, Self
 from gasp_rl.config import Limits, SandboxConfig
 from gasp_rl.errors import SandboxError
 from gasp_rl.sandbox.base import Execution, Job, Result, Status
-from gasp_rl.sandbox.isolation import Level, excuse, require_level, start_worker
+from gasp_rl.sandbox.isolation import Level, require_level, start_worker
 
 QUEUE: Final = 2
 """Jobs given to a worker at a time: the next one waits in its socket, so that it need not wait for us."""
@@ -147,7 +145,7 @@ class _Worker:
         messages = []
         while len(self._incoming) >= 4:
             (length,) = _LENGTH.unpack_from(self._incoming)
-            if length > 1 << 30:
+            if length > 1 << 28:
                 raise EOFError  # a broken worker: it never sends so much
             if len(self._incoming) < 4 + length:
                 break
@@ -184,8 +182,7 @@ class _Batch:
                 more = pulled is not None
                 if pulled is not None:
                     self._in_flight += 1
-                    index, job = pulled
-                    self._waiting.append(_Ticket(index, job, job.limits or self._sandbox.limits))
+                    self._admit(*pulled)
                 self._step(0.0)
             else:
                 self._step(1.0)
@@ -200,6 +197,15 @@ class _Batch:
         self._busy.clear()
         self._selector.close()
 
+    def _admit(self, index: int, job: Job) -> None:
+        limits = job.limits or self._sandbox.limits
+        size = len(job.source.encode("utf-8", "surrogatepass"))
+        if size > limits.source_bytes:
+            detail = f"a source of {size} bytes, more than {limits.source_bytes}"
+            self._done.append((index, Execution(Status.COMPILE_ERROR, (), detail, 0.0, self._sandbox.level)))
+        else:
+            self._waiting.append(_Ticket(index, job, limits))
+
     def _step(self, timeout: float) -> None:
         """Give out what can be given, then send and receive what can be without waiting longer than `timeout`."""
         self._dispatch()
@@ -213,6 +219,8 @@ class _Batch:
                 if events & selectors.EVENT_READ:
                     for message in worker.read():
                         self._receive(worker, message)
+                    if worker.ready and not worker.tickets:
+                        self._release(worker)
             except (EOFError, ConnectionError):
                 self._bury(worker)
         for worker in [worker for worker in self._busy if worker.overdue]:
@@ -244,6 +252,8 @@ class _Batch:
                 raise SandboxError(f"a sandbox worker could not confine itself: {message.decode('utf-8', 'replace')}")
             worker.ready = True
             return
+        if not worker.tickets or len(message) < _REPLY.size:
+            raise EOFError  # it is broken: nobody asked
         ticket = worker.tickets.popleft()
         execution = read_reply(ticket.job, ticket.limits, message, self._sandbox.level)
         self._deaths = 0
@@ -252,10 +262,11 @@ class _Batch:
             self._waiting.appendleft(ticket)
         else:
             self._done.append((ticket.index, execution))
-        if not worker.tickets:
-            self._selector.unregister(worker.channel)
-            self._busy.remove(worker)
-            self._sandbox.give_back(worker)
+
+    def _release(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.channel)
+        self._busy.remove(worker)
+        self._sandbox.give_back(worker)
 
     def _bury(self, worker: _Worker) -> None:
         """A dead worker's first job is tried once more; those behind it were never begun."""
@@ -265,17 +276,13 @@ class _Batch:
         self._deaths += 1
         if self._deaths > MAX_DEATHS:
             raise SandboxError(f"{self._deaths} sandbox workers in a row died (exit status {worker.process.returncode})")
-        if not worker.ready:
-            self._waiting.extendleft(reversed(worker.tickets))
-            return
-        first, *rest = worker.tickets
-        self._waiting.extendleft(reversed(rest))
-        first.tries += 1
-        if first.tries > 1:
+        if worker.ready and worker.tickets and worker.tickets[0].tries > 0:
+            lost = worker.tickets.popleft()
             detail = "its worker process died, twice"
-            self._done.append((first.index, Execution(Status.INFRA, (), detail, 0.0, self._sandbox.level)))
-        else:
-            self._waiting.appendleft(first)
+            self._done.append((lost.index, Execution(Status.INFRA, (), detail, 0.0, self._sandbox.level)))
+        elif worker.ready and worker.tickets:
+            worker.tickets[0].tries += 1
+        self._waiting.extendleft(reversed(worker.tickets))
 
 
 def _message(job: Job, limits: Limits) -> bytes:
