@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gasp_rl.cli import Demo, Export, Report, Train, Training, first_free, main, read
+from gasp_rl.cli import Demo, Export, Mine, Report, Train, Training, first_free, main, read
 from gasp_rl.config import GaspConfig, RunConfig
 from gasp_rl.errors import ConfigError
+from gasp_rl.problems.jsonl import read_problems
 from gasp_rl.recipes import RECIPES, demo
 from gasp_rl.rollout import Iteration
 from gasp_rl.runs.directory import create_run
@@ -114,6 +115,47 @@ def test_a_model_is_exported_once_it_is_there_and_nothing_is_overwritten(
     assert main(["export", str(run), str(tmp_path / "model")]) == 2
 
 
+PROBLEMS = """\
+{"id": "a", "statement": "add one", "public_tests": [{"input": "1", "output": "2"}], "hidden_tests": [{"input": "2", "output": "3"}], "date": "2024-05-01", "difficulty": "easy"}
+{"id": "b", "statement": "take one", "public_tests": [{"input": "1", "output": "0"}], "hidden_tests": [{"input": "2", "output": "1"}], "date": "2024-09-01", "difficulty": "\\u001b[31mred"}
+"""
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(PROBLEMS)
+    return path
+
+
+def test_a_problem_file_is_counted(capsys: pytest.CaptureFixture[str], problems: Path) -> None:
+    assert main(["problems", "inspect", str(problems)]) == 0
+
+    out = capsys.readouterr().out
+    assert "2 problems, 0 left out" in out
+    assert "1 to 1 shown, 1 to 1 hidden" in out
+    assert "2024-05-01 to 2024-09-01" in out
+    assert "\x1b" not in out
+
+
+def test_a_problem_file_is_cut_by_date_and_nothing_is_overwritten(problems: Path) -> None:
+    cut = ["problems", "split", str(problems), "--since", "2024-08-01"]
+
+    assert main(cut) == 0
+    assert [p.id for p in read_problems(problems.with_suffix(".train.jsonl")).problems] == ["a"]
+    assert [p.id for p in read_problems(problems.with_suffix(".validation.jsonl")).problems] == ["b"]
+    assert main(cut) == 2
+
+
+def test_the_filters_take_the_settings_of_their_runs() -> None:
+    command = read(["mine", "micro", "some.jsonl", "--out", "there", "--seeds", "1", "2", "--rlvr.steps", "3"])
+
+    assert isinstance(command, Mine)
+    assert command.size.seeds == (1, 2)
+    assert command.size.rlvr.steps == 3
+    assert command.size.azr == RECIPES["micro-azr"]()
+
+
 def test_the_first_free_name_is_taken(tmp_path: Path) -> None:
     assert first_free(tmp_path, "demo") == tmp_path / "demo"
     (tmp_path / "demo").mkdir()
@@ -134,7 +176,7 @@ def gasp(*args: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command_and_fits_eighty_columns() -> None:
     shown = gasp("--help").stdout
 
-    for command in ("demo", "train", "report", "export", "problems", "doctor"):
+    for command in ("demo", "train", "evaluate", "mine", "report", "export", "problems", "world", "doctor"):
         assert f"• {command}" in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
 

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -20,12 +21,20 @@ from tyro.conf import Positional, arg, subcommand
 
 from gasp_rl import __version__
 from gasp_rl.config import EvaluateConfig, ModelConfig, RunConfig, SamplingConfig, SandboxConfig
-from gasp_rl.errors import ConfigError, GaspError, RunError
-from gasp_rl.recipes import RECIPES, demo
+from gasp_rl.errors import ConfigError, GaspError, ProblemFileError, RunError
+from gasp_rl.problems.jsonl import read_problems, write_problems
+from gasp_rl.recipes import RECIPES, azr, demo, micro_azr, micro_rlvr, rlvr
 from gasp_rl.report.text import visible
 from gasp_rl.report.words import evaluated, plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run
 from gasp_rl.runs.journal import Journal, read_journal
+from gasp_rl.streams import stream
+
+UNNAMED = frozenset({"config", "recipe", "size", "command"})
+"""Fields whose own fields are flags without a prefix."""
+
+COMMONEST = 6
+"""Values named in a count."""
 
 Config: TypeAlias = Annotated[RunConfig, arg(name="")]
 """Settings whose flags carry no prefix: `--gasp.min-programs 32`."""
@@ -71,6 +80,67 @@ class Demo:
 
 
 @dataclass(frozen=True)
+class Mining:
+    candidates: Positional[Path]
+    """A problem file."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """A directory to create: the goalposts, what each filter solved, and one run per filter."""
+    rlvr: RunConfig
+    """The runs of the first and the third filter."""
+    azr: RunConfig
+    """The run of the second filter."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of the first filter each."""
+
+
+if TYPE_CHECKING:
+    Size: TypeAlias = Mining
+else:
+    _unset = {"candidates": tyro.MISSING, "out": tyro.MISSING}
+    Size = tyro.extras.subcommand_type_from_defaults(
+        {
+            "micro": Mining(**_unset, rlvr=micro_rlvr(), azr=micro_azr()),
+            "paper": Mining(**_unset, rlvr=rlvr(), azr=azr()),
+        },
+        {"micro": "With the embedded model.", "paper": "At the paper's size: a 7B model."},
+    )
+
+
+@dataclass(frozen=True)
+class Mine:
+    """Find goalposts: the problems of a file that no filter ever solves (base model, RL, unguided self-play)."""
+
+    size: Annotated[Size, arg(name="")]
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Make the embedded model again: pretrain it from nothing on the embedded world."""
+
+    out: Positional[Path]
+    """A directory for the model."""
+    seed: int = 0
+    tokens: int = 4_000_000
+    """Prompt and completion tokens in all, seen once."""
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draw the embedded world's problems again."""
+
+    out: Positional[Path]
+    """An existing directory for its four files."""
+
+
+@dataclass(frozen=True)
+class World:
+    """How the embedded world was made, to make it again."""
+
+    command: Annotated[Annotated[Draw, subcommand("draw")] | Annotated[Pretrain, subcommand("pretrain")], arg(name="")]
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure pass@k of a model on problems; every solve is confirmed in a fresh sandbox."""
 
@@ -111,10 +181,22 @@ class Inspect:
 
 
 @dataclass(frozen=True)
-class Problems:
-    """Look at problem files."""
+class Split:
+    """Cut a problem file in two, NAME.train.jsonl and NAME.validation.jsonl beside it, by date or at random."""
 
-    command: Annotated[Inspect, subcommand("inspect")]
+    file: Positional[Path]
+    since: str = ""
+    """Problems of this date (YYYY-MM-DD) or later become validation; those without a date stay in train."""
+    share: float = 0.1
+    """Without a date: the share that becomes validation."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Look at problem files, and cut them."""
+
+    command: Annotated[Annotated[Inspect, subcommand("inspect")] | Annotated[Split, subcommand("split")], arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -126,9 +208,11 @@ Command: TypeAlias = (
     Annotated[Demo, subcommand("demo")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Mine, subcommand("mine")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Problems, subcommand("problems")]
+    | Annotated[World, subcommand("world")]
     | Annotated[Doctor, subcommand("doctor")]
 )
 
@@ -161,6 +245,8 @@ def read(args: Sequence[str]) -> Command:
         return_unknown_args=True,
     )
     if unknown:
+        if not unknown[0].startswith("--"):
+            raise ConfigError(f"one argument too many: {unknown[0]}")
         given = unknown[0].removeprefix("--").replace("_", "-").split("=")[0]
         close = difflib.get_close_matches(given, list(_flags(command)), n=1)
         if given in close:
@@ -177,7 +263,7 @@ def _flags(value: object, prefix: str = "") -> Iterator[str]:
     elif is_dataclass(value):
         for one in fields(value):
             inner = getattr(value, one.name)
-            if one.name in {"config", "recipe"} and is_dataclass(inner):
+            if one.name in UNNAMED and is_dataclass(inner):
                 yield from _flags(inner, prefix)
             elif is_dataclass(inner) or (isinstance(inner, tuple) and inner and is_dataclass(inner[0])):
                 yield from _flags(inner, f"{prefix}{one.name.replace('_', '-')}.")
@@ -185,18 +271,28 @@ def _flags(value: object, prefix: str = "") -> Iterator[str]:
                 yield f"{prefix}{one.name.replace('_', '-')}"
 
 
-def execute(command: Command) -> None:
+def execute(command: Command | Inspect | Split | Draw | Pretrain) -> None:
     match command:
         case Demo(config, out) | Train(Training(config, out)):
             train(config, out or first_free(Path("runs"), config.recipe))
         case Evaluate():
             evaluate(command)
+        case Mine(mining):
+            mine(mining)
         case Report(run):
             report(run)
         case Export(run, to):
             export(run, to)
-        case Problems(Inspect(file)):
+        case Problems(inner) | World(inner):
+            execute(inner)
+        case Inspect(file):
             inspect(file)
+        case Split():
+            split(command)
+        case Draw(out):
+            draw(out)
+        case Pretrain():
+            pretrain(command)
         case Doctor():
             doctor()
 
@@ -251,6 +347,31 @@ def evaluate(asked: Evaluate) -> None:
     print(evaluated(found, EvaluateConfig().ks))
 
 
+def mine(asked: Mining) -> None:
+    """Run the filters one after another; each leaves fewer candidates."""
+    _quiet(asked.rlvr.model)
+    from gasp_rl import mine as filters
+    from gasp_rl.report.live import LiveView
+
+    if asked.out.exists():
+        raise RunError(f"{asked.out} exists; name a directory that does not")
+    with LiveView(f"gasp mine {asked.candidates.name}") as view:
+        mined = filters.mine(asked.candidates, asked.rlvr, asked.azr, asked.seeds, asked.out, view)
+    print(f"{plural(len(mined.goalposts), 'goalpost')} in {asked.out / 'goalposts.jsonl'}")
+
+
+def draw(out: Path) -> None:
+    from gasp_rl.problems.microcode import splits
+
+    splits.main(out)
+
+
+def pretrain(asked: Pretrain) -> None:
+    from gasp_rl.world import pretrain as world
+
+    world.pretrain(asked.out, world.PretrainConfig(seed=asked.seed, tokens=asked.tokens), asked.device)
+
+
 def _quiet(model: ModelConfig) -> None:
     """No progress bars for reading a model that is here already; a download keeps its own."""
     if model.path == "micro" or Path(model.path).expanduser().exists():
@@ -292,20 +413,47 @@ def export(root: Path, to: Path) -> None:
 
 
 def inspect(file: Path) -> None:
-    from collections import Counter
-
-    from gasp_rl.problems.jsonl import read_problems
-
+    """Count what is there, and name what is not used and why."""
     found = read_problems(file)
-    print(f"{file}: {len(found.problems)} problems")
+    print(f"{file}: {plural(len(found.problems), 'problem')}, {len(found.excluded)} left out")
     for title, values in (
-        ("source", [p.source for p in found.problems]),
-        ("difficulty", [p.difficulty for p in found.problems]),
-        ("io", [p.io_mode.value for p in found.problems]),
-        ("tests", [f"{len(p.public_tests)} public + {len(p.hidden_tests)} hidden" for p in found.problems]),
+        ("source", [p.source or "not given" for p in found.problems]),
+        ("difficulty", [p.difficulty or "not given" for p in found.problems]),
+        ("answer", [f"{p.io_mode.value}, {p.compare.kind.value}" for p in found.problems]),
+        ("left out", [one.reason for one in found.excluded]),
     ):
-        counted = Counter(value or "(none)" for value in values).most_common(8)
-        print(f"  {title}: " + ", ".join(f"{value} {n}" for value, n in counted))
+        counted = [f"{n} {visible(value)}" for value, n in Counter(values).most_common(COMMONEST)]
+        more = len(set(values)) - len(counted)
+        if counted:
+            print(f"  {title:<11}" + "; ".join(counted) + (f"; {more} more kinds" if more > 0 else ""))
+    if found.problems:
+        shown = [len(p.public_tests) for p in found.problems]
+        hidden = [len(p.hidden_tests) for p in found.problems]
+        ranges = f"{min(shown)} to {max(shown)} shown, {min(hidden)} to {max(hidden)} hidden"
+        print(f"  tests      {ranges}; {hidden.count(0)} problems have no hidden one")
+    dates = sorted(p.date for p in found.problems if p.date)
+    if dates:
+        print(f"  dates      {dates[0]} to {dates[-1]}")
+    print(f"  reference  {sum(bool(p.reference) for p in found.problems)} have a program known to solve them")
+
+
+def split(asked: Split) -> None:
+    problems = read_problems(asked.file).problems
+    if asked.since:
+        chosen = {p.id for p in problems if p.date >= asked.since}
+    else:
+        drawn = stream(asked.seed, "split").sample(problems, round(asked.share * len(problems)))
+        chosen = {p.id for p in drawn}
+
+    for name, part in (
+        ("train", [p for p in problems if p.id not in chosen]),
+        ("validation", [p for p in problems if p.id in chosen]),
+    ):
+        path = asked.file.with_suffix(f".{name}.jsonl")
+        if path.exists():
+            raise ProblemFileError(f"{path} exists: remove it first")
+        write_problems(path, part)
+        print(f"{path}: {plural(len(part), 'problem')}")
 
 
 def doctor() -> None:
