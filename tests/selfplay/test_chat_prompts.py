@@ -57,8 +57,24 @@ def reason(found: object) -> str:
 
 ASKED = fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block()
 
+WITH_DOCSTRING = PROGRAM.replace("\n", f'\n    """{MESSAGE}"""\n', 1)
+CALLS = "\n".join(f"f({one})" for one in INPUTS)
+ONE_BLOCK = fenced("python", f"{WITH_DOCSTRING}\n\n{CALLS}")
+
 PROPOSALS = {
-    "as asked": ASKED,
+    "as asked": ONE_BLOCK,
+    "one block cut off after the last call": ONE_BLOCK.removesuffix("\n```\n"),
+    "calls in prints, with comments": fenced(
+        "python", WITH_DOCSTRING + "\n\n# Examples\n" + "\n".join(f"print(f({one}))  # [5]" for one in INPUTS)
+    ),
+    "calls in assertions": fenced(
+        "python", WITH_DOCSTRING + "\n\n" + "\n".join(f"assert f({one}) == []" for one in INPUTS)
+    ),
+    "calls under a main guard": fenced(
+        "python",
+        WITH_DOCSTRING + "\n\nif __name__ == '__main__':\n" + "\n".join(f"    print(f({one}))" for one in INPUTS),
+    ),
+    "three kinds of blocks": ASKED,
     "in another order": inputs_block() + fenced("python", PROGRAM) + fenced("message", MESSAGE),
     "with talk around it": f"Sure! Here is an easier exercise:\n\n{ASKED}\nI hope that this helps!",
     "with other tags": fenced("Message", MESSAGE) + fenced("py", PROGRAM) + inputs_block(tag="Input"),
@@ -141,7 +157,7 @@ REFUSED = {
         "no function is named f, and 2 could be meant",
     fenced("python", f"class Solution:\n    pass\n{PROGRAM}"):
         "the program defines class Solution: a function f was asked for",
-    fenced("message", MESSAGE) + fenced("python", PROGRAM): "no inputs: there is no ```input block",
+    fenced("message", MESSAGE) + fenced("python", PROGRAM): "no inputs: f is not called with literals and there is no ```input block",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(INPUTS[:2]): "2 different inputs, 5 needed",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(["hello, 2"] * 5):
         "0 different inputs, 5 needed; not Python literals: 'hello, 2'",
@@ -149,7 +165,7 @@ REFUSED = {
         "0 different inputs, 5 needed; not arguments for (nums, k): '[1], 2, 3'",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(["..., ..."]):
         "0 different inputs, 5 needed; not Python literals: '..., ...'",
-    fenced("python", PROGRAM) + inputs_block(): "no message: there is no ```message block",
+    fenced("python", PROGRAM) + inputs_block(): "no message: there is no docstring and no ```message block",
     fenced("message", "Given ..., return ...") + fenced("python", PROGRAM) + inputs_block():
         "the message is only its form: 'Given ..., return ...'",
     fenced("message", "Write this:\ndef f(nums, k): ...") + fenced("python", PROGRAM) + inputs_block():
@@ -531,6 +547,23 @@ def test_braces_and_fences_in_a_statement_go_in_as_they_are(statement: str, mess
 
     assert awkward.strip() in last(CHAT.ask_problem(replace(TOWERS, statement=awkward)))
     assert message in last(CHAT.ask(Task(Kind.INDUCTION, "id", message, "", ())))
+
+
+def test_no_placeholder_is_left_in_a_request() -> None:
+    requests = [
+        CHAT.teach(LEMMA, Axis.F, TOWERS, None, 5),
+        CHAT.teach(LIFT, Axis.IO, None, LEMMA_MADE, 5),
+        *(CHAT.propose_freely(kind, [LEMMA_MADE], 5) for kind in (Kind.INDUCTION, Kind.DEDUCTION, Kind.ABDUCTION)),
+        *(
+            CHAT.ask(Task(kind, "id", MESSAGE, PROGRAM, LEMMA_MADE.pairs[:1]))
+            for kind in Kind
+            if kind is not Kind.PROBLEM
+        ),
+        CHAT.ask_problem(TOWERS),
+    ]
+
+    assert not any("{" in text_of(prompt) or "}" in text_of(prompt) for prompt in requests)
+    assert all(isinstance(prompt[0], Message) and prompt[0].role == "system" for prompt in requests)
 
 
 def test_free_requests_show_the_references() -> None:

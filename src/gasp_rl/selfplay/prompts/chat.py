@@ -7,7 +7,7 @@ refuse. An example too long to show is left out and the prompt says so.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,19 +26,15 @@ RULES = """\
 Code: one function `f`, at most 12 lines. It takes at least one argument, returns a value and is deterministic. \
 Standard library only, imports on top; no class, no printing, no reading of input, no randomness, no comments."""
 
-INPUT_RULES = """\
-Inputs: {{pairs}} short lines. Each line is one input: all arguments of `f` as Python literals separated by commas, \
-strings in quotes, no names, no call. All different, to reach different cases."""
-
 TEACHER = f"""\
-You write short Python exercises. The student sees your message and a few inputs with their outputs, not the code, \
+You write short Python exercises. The student sees your docstring and what a few of your calls return, not the code, \
 and has to write the function `f`.
 
-You always reply with three blocks, in this order, and nothing else: ```message, ```inputs, ```python.
-Message: one or two sentences of your own that say exactly what `f` returns. At most 40 words, no code, no story, no \
+You always reply with one ```python block and nothing else: the function `f`, then {{pairs}} calls of it.
+Docstring: one or two sentences of your own that say exactly what `f` returns. At most 40 words, no code, no story, no \
 examples.
-{INPUT_RULES}
-{RULES}"""
+{RULES}
+Calls: {{pairs}} lines `f(...)` with short Python literals, no names, no print. All different, to reach different cases."""
 
 GOALPOST = """\
 This problem is too hard for the student:
@@ -63,7 +59,7 @@ TEACH = """\
 {shown}
 Write one {direction} exercise. {motif}
 {axis}
-Reply with the three blocks: ```message (at most 40 words), ```inputs ({pairs} lines), ```python (at most 12 lines)."""
+Reply with the ```python block: `f` with its docstring (at most 40 words, at most 12 lines), then {pairs} calls."""
 
 EASIER = """\
 Keep the idea that solves the problem, in its smallest form, and drop the story: speak only of numbers, lists and \
@@ -101,13 +97,14 @@ Write a new one that differs from all of them."""
 
 FREE_FIRST = "Write a puzzle."
 
-MESSAGE_TEACHER = f"""\
+MESSAGE_TEACHER = """\
 You turn Python functions into exercises. The student sees your message and some inputs with their outputs, not the \
 code, and has to write the function.
 
 You always reply with two blocks, in this order, and nothing else: ```message, ```inputs.
 Message: one or two sentences that help to find the function; no code.
-{INPUT_RULES}"""
+Inputs: {pairs} short lines. Each line is one input: all arguments of the function as Python literals separated by \
+commas, strings in quotes, no names, no call. All different, to reach different cases."""
 
 INDUCTION = """\
 Write a Python function `f` that does this:
@@ -212,7 +209,7 @@ SHOTS = {
     ("easier", Axis.F): SHOT_EXERCISE,
     ("easier", Axis.IO): Draft(
         message="""\
-Given a string s of the characters "o" and "." and an integer m, return the largest number of "o" among m neighbouring \
+Given a string s of the characters 'o' and '.' and an integer m, return the largest number of 'o' among m neighbouring \
 characters.""",
         program="""\
 def f(s, m):
@@ -279,7 +276,7 @@ class ChatPrompts:
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Prompt:
         if kind is Kind.INDUCTION:
-            reply = _exercise(replace(SHOT_EXERCISE, program=""), pairs)
+            reply = _message_and_inputs(SHOT_EXERCISE, pairs)
             request = _fenced("python", references[0].program)
             return _chat(MESSAGE_TEACHER.format(pairs=pairs), _fenced("python", SHOT_EXERCISE.program), reply, request)
         tasks = "\n\n".join(_puzzle(task.program, task.pairs[0].input) for task in references)
@@ -354,9 +351,14 @@ def _request(rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: P
 
 
 def _exercise(draft: Draft, pairs: int) -> str:
-    """A reply in the form that is asked for. The program comes last: after it, small models stop."""
-    parts = (("message", draft.message), ("inputs", "\n".join(draft.inputs[:pairs])), ("python", draft.program))
-    return "\n".join(_fenced(tag, text) for tag, text in parts if text)
+    """A proposal in the form that is asked for: one block, since small models stop where a block ends."""
+    head, _, body = draft.program.partition("\n")
+    calls = "\n".join(f"f({arguments})" for arguments in draft.inputs[:pairs])
+    return _fenced("python", f'{head}\n    """{draft.message}"""\n{body}\n\n{calls}')
+
+
+def _message_and_inputs(draft: Draft, pairs: int) -> str:
+    return f"{_fenced('message', draft.message)}\n{_fenced('inputs', chr(10).join(draft.inputs[:pairs]))}"
 
 
 def _puzzle(program: str, arguments: str) -> str:

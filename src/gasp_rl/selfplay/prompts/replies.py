@@ -19,10 +19,10 @@ def read_proposal(text: str, pairs: int) -> Draft | Unreadable:
     program = _proposed_program(blocks)
     if isinstance(program, Unreadable):
         return program
-    inputs = _inputs(blocks, prose, program.signature, pairs)
+    inputs = _inputs(blocks, prose, program, pairs)
     if isinstance(inputs, Unreadable):
         return inputs
-    message = _message(blocks, prose, text)
+    message = _message(blocks, prose, text, program.docstring)
     return message if isinstance(message, Unreadable) else Draft(message, program.source, inputs)
 
 
@@ -32,7 +32,7 @@ def read_puzzle(text: str) -> Draft | Unreadable:
     program = _proposed_program(blocks)
     if isinstance(program, Unreadable):
         return program
-    inputs = _inputs(blocks, prose, program.signature, 1)
+    inputs = _inputs(blocks, prose, program, 1)
     return inputs if isinstance(inputs, Unreadable) else Draft("", program.source, inputs)
 
 
@@ -42,10 +42,10 @@ def read_exercise(text: str, source: str, pairs: int) -> Draft | Unreadable:
     if isinstance(program, Unreadable):
         return program
     blocks, prose = _split(text)
-    inputs = _inputs(blocks, prose, program.signature, pairs)
+    inputs = _inputs(blocks, prose, program, pairs)
     if isinstance(inputs, Unreadable):
         return inputs
-    message = _message(blocks, prose, text)
+    message = _message(blocks, prose, text, program.docstring)
     return message if isinstance(message, Unreadable) else Draft(message, source, inputs)
 
 
@@ -190,8 +190,13 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Program:
+    """A proposed program, and what was written beside it."""
+
     source: str
     signature: Signature
+    docstring: str
+    calls: tuple[str, ...]
+    """Arguments of the calls after it."""
 
 
 def _parse(source: str) -> ast.Module | Unreadable:
@@ -230,7 +235,12 @@ def _program(source: str) -> Program | Unreadable:
     if not positional and not open_ended:
         return Unreadable("f takes no argument")
     signature = Signature(tuple(a.arg for a in positional), len(positional) - len(entry.args.defaults), open_ended)
-    return Program(_with_alias(_without_use(source, tree, entry.name), entry.name), signature)
+    uses = [node for node in tree.body if _is_use(node, entry.name)]
+    calls = [_fit(_call_arguments(call), signature) for use in uses for call in _calls(use, entry.name)]
+    docstring = ast.get_docstring(entry) or ""
+    dropped = [*uses, *entry.body[:1]] if docstring and len(entry.body) > 1 else uses
+    kept = _with_alias(_without(source, dropped), entry.name)
+    return Program(kept, signature, docstring, tuple(call for call in calls if call is not None))
 
 
 def _entry(tree: ast.Module) -> ast.FunctionDef | Unreadable:
@@ -257,17 +267,32 @@ def _with_alias(source: str, name: str) -> str:
     return source if name == "f" else f"{source.rstrip()}\n\nf = {name}"
 
 
-def _without_use(source: str, tree: ast.Module, entry: str) -> str:
-    """Without top-level statements that call the function, print, or run only as a script: they show its results."""
+def _is_use(node: ast.stmt, entry: str) -> bool:
+    """A top-level statement that calls the function, prints, or runs only as a script: it shows results."""
+    if isinstance(node, (*DEFINITIONS, ast.Import, ast.ImportFrom)):
+        return False
+    return not {entry, "print", "__name__"}.isdisjoint(part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+
+
+def _calls(use: ast.stmt, entry: str) -> list[ast.Call]:
+    found = [
+        part
+        for part in ast.walk(use)
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == entry
+    ]
+    return sorted(found, key=lambda call: (call.lineno, call.col_offset))
+
+
+def _without(source: str, dropped: Sequence[ast.stmt]) -> str:
+    """Without the lines of these statements; unchanged where that breaks it, as they share a line with others."""
     lines: list[str | None] = list(source.split("\n"))
-    for node in tree.body:
-        if isinstance(node, (*DEFINITIONS, ast.Import, ast.ImportFrom)):
-            continue
-        names = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-        if names & {entry, "print", "__name__"} and node.end_lineno is not None:
-            lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
-    kept = "\n".join(line for line in lines if line is not None).rstrip()
-    return kept if isinstance(_parse(kept), ast.Module) else source  # two statements on one line may break it
+    for node in dropped:
+        lines[node.lineno - 1 : node.end_lineno] = [None] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+    rest = [line for line in lines if line is not None]
+    while rest and (not rest[-1].strip() or rest[-1].startswith("#")):  # a heading of what was dropped
+        rest.pop()
+    kept = "\n".join(rest).rstrip()
+    return kept if isinstance(_parse(kept), ast.Module) else source
 
 
 def _with_entry(source: str) -> str:
@@ -317,20 +342,21 @@ MAX_DEPTH = 64
 """Of a literal, as of a value in the sandbox."""
 
 
-def _inputs(blocks: Sequence[Block], prose: str, signature: Signature, pairs: int) -> tuple[str, ...] | Unreadable:
-    """The first `pairs` different inputs that fit the signature."""
+def _inputs(blocks: Sequence[Block], prose: str, program: Program, pairs: int) -> tuple[str, ...] | Unreadable:
+    """The first `pairs` different inputs that fit the signature: of blocks or labels, then of calls."""
     texts = [block.text for block in blocks if block.part is Part.INPUT and block.text.strip()]
     texts = texts or _labelled(prose, INPUT_LABEL)
-    if not texts:
-        return Unreadable("no inputs: there is no ```input block")
+    if not texts and not program.calls:
+        return Unreadable("no inputs: f is not called with literals and there is no ```input block")
     fitting: dict[str, None] = {}
     complaints = []
     for text in texts:
-        found = _block_inputs(text, signature)
+        found = _block_inputs(text, program.signature)
         if isinstance(found, Unreadable):
             complaints.append(found.reason)
         else:
             fitting.update(dict.fromkeys(found))
+    fitting.update(dict.fromkeys(program.calls))
     if len(fitting) < pairs:
         count = f"{len(fitting)} different inputs, {pairs} needed"
         return Unreadable("; ".join([count, *complaints[:1]]))
@@ -361,9 +387,17 @@ def _arguments(text: str) -> list[Argument] | None:
         call = _call(f"f({source}\n)")
         if call is None:
             continue
-        arguments = [("", node) for node in call.args] + [(word.arg or "**", word.value) for word in call.keywords]
-        if arguments and all(name != "**" for name, _ in arguments) and all(_is_literal(node) for _, node in arguments):
+        arguments = _call_arguments(call)
+        if arguments is not None:
             return arguments
+    return None
+
+
+def _call_arguments(call: ast.Call) -> list[Argument] | None:
+    """Of a call with nothing but literals."""
+    arguments = [("", node) for node in call.args] + [(word.arg or "**", word.value) for word in call.keywords]
+    if arguments and all(name != "**" and _is_literal(node) for name, node in arguments):
+        return arguments
     return None
 
 
@@ -432,17 +466,18 @@ MESSAGE_LABEL = re.compile(r"^[\s#*\-\d.]*(?:message|description)\**\s*:\**\s*(\
 CODE_IN_MESSAGE = re.compile(r"```|^\s*def \w+\(|^\s*return \S", re.MULTILINE)
 
 
-def _message(blocks: Sequence[Block], prose: str, text: str) -> str | Unreadable:
-    """From its block, its tag, its label, or else the prose of the reply."""
+def _message(blocks: Sequence[Block], prose: str, text: str, docstring: str) -> str | Unreadable:
+    """From its block, its tag, its label, the docstring, or else the prose of the reply."""
     tagged = MESSAGE_TAG.search(text)
     found = (
         next((block.text.strip() for block in blocks if block.part is Part.MESSAGE and block.text.strip()), "")
         or (tagged[1] if tagged else "")
         or next(iter(_labelled(prose, MESSAGE_LABEL)), "")
+        or " ".join(docstring.split())
         or _sentences(prose)
     )
     if not found:
-        return Unreadable("no message: there is no ```message block")
+        return Unreadable("no message: there is no docstring and no ```message block")
     if CODE_IN_MESSAGE.search(found):
         return Unreadable(f"the message contains code: {_short(found)}")
     if "..." in found and len(found) < len("Given ..., return ...") + 8:
