@@ -3,6 +3,7 @@
 Float32 master weights learn; a copy of them, fused for decoding and possibly in bfloat16, samples. `publish` renews it.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -91,6 +92,15 @@ class LocalEngine:
     @property
     def context(self) -> int:
         return int(self.model.config.max_position_embeddings)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names and bits of the weights as they are now."""
+        found = hashlib.sha256()
+        for name, parameter in sorted(self._learner.parameters.items()):
+            found.update(name.encode())
+            found.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return found.hexdigest()
 
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
         for request in requests:

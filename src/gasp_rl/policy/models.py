@@ -2,10 +2,14 @@
 
 import importlib.util
 import json
+import struct
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gasp_rl.errors import ModelError
@@ -65,21 +69,32 @@ def _check_config(directory: Path) -> None:
 def _load(path: str, source: str, gguf: str) -> tuple[PreTrainedModel, HfTokenizer]:
     if gguf and importlib.util.find_spec("gguf") is None:
         raise ModelError(f"model.path {path!r} needs the gguf package: pip install 'gasp-rl[gguf]'")
+    read: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
     options = {"gguf_file": gguf} if gguf else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, trust_remote_code=False, use_safetensors=not gguf or None, **options
+        model, info = read(
+            source,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=None if gguf else True,
+            output_loading_info=True,
+            **options,
         )
     except BROKEN as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model.path {path!r} cannot be loaded: {reason[:300]}") from error
+    if info["missing_keys"]:
+        some = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(f"model.path {path!r} lacks weights ({some}): copy the model again, with all its files")
     eos = model.generation_config.eos_token_id
     more = eos if isinstance(eos, list) else [] if eos is None else [eos]
     return model, HfTokenizer(tokenizer, more)
 
 
-BROKEN = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError)
+BROKEN = (
+    OSError, ValueError, LookupError, ImportError, RuntimeError, AttributeError, TypeError, SafetensorError, struct.error
+)  # fmt: skip
 """What `transformers` and `safetensors` raise on files that are missing, truncated, or not what they say.
 
 All of it is somebody else's parser reading somebody else's file, so the cause is kept as it was raised.
