@@ -99,7 +99,7 @@ class LocalEngine:
         found = hashlib.sha256()
         for name, parameter in sorted(self._learner.parameters.items()):
             found.update(name.encode())
-            found.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+            found.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return found.hexdigest()
 
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
