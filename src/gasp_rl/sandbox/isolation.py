@@ -25,7 +25,7 @@ START_SECONDS: Final = 60.0
 """A worker that is not ready by then is broken; on a busy machine a start can take seconds."""
 RISK: Final = {
     "L1": "programs could read files, use the network and start processes with your rights",
-    "L2": "nothing known, but programs cannot import modules that are not preloaded",
+    "L2": "programs could learn sizes of files; modules that are not preloaded cannot be imported",
     "L3": "programs could learn names and sizes of files, not their contents",
     "L4": "a bug in the kernel",
 }

@@ -9,6 +9,7 @@ import os
 import selectors
 import signal
 import struct
+import subprocess
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ PULLED: Final = 4
 """Jobs in flight per worker, those included that wait for one."""
 GRACE_SECONDS: Final = 30.0
 """A worker that has not answered so long after the last deadline of its job is dead."""
+END_SECONDS: Final = 5.0
 MAX_DEATHS: Final = 8
 """Workers that may die in a row, without any result between, before we give up."""
 
@@ -81,6 +83,8 @@ class LocalSandbox:
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.channel.close()
         for worker in idle:
             worker.end()
 
@@ -156,9 +160,13 @@ class _Worker:
         return messages
 
     def end(self) -> None:
+        """It ends, with whatever it runs, when nobody is at the other end."""
         self.channel.close()
-        self.process.kill()
-        self.process.wait()
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 class _Batch:
@@ -192,10 +200,12 @@ class _Batch:
 
     def stop(self) -> None:
         """Ends workers that still have jobs: their answers would be taken for those of a later call."""
+        self._selector.close()
+        for worker in self._busy:
+            worker.channel.close()
         for worker in self._busy:
             worker.end()
         self._busy.clear()
-        self._selector.close()
 
     def _admit(self, index: int, job: Job) -> None:
         limits = job.limits or self._sandbox.limits

@@ -71,6 +71,8 @@ INT_DIGITS: Final = 50_000
 MAX_NODES: Final = 20_000
 MAX_DEPTH: Final = 64
 MAX_DETAIL: Final = 300
+LAST_WORDS: Final = 4 << 20
+"""Memory to report with when the program has used up its own."""
 CHANNEL: Final = 60
 RESULTS, STDIN, STDOUT = 3, 4, 5
 """Descriptors of the child: the zygote keeps 3 and up free, so that new files land there."""
@@ -201,11 +203,10 @@ def _literal(node: ast.expr) -> object:
 
 
 class Report:
-    """Leaves frames in the results file. After a MemoryError there has to be room left to say so."""
+    """Leaves frames in the results file."""
 
     def __init__(self) -> None:
         self._index = 0
-        self._ballast = bytearray(1 << 20)
 
     def write(self, status: int, payload: bytes = b"") -> bool:
         """True if this was a success."""
@@ -218,7 +219,8 @@ class Report:
 
     def raised(self, error: BaseException, status: int = _RUNTIME_ERROR) -> bool:
         if isinstance(error, MemoryError) and status == _RUNTIME_ERROR:
-            self._ballast.clear()
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
             return self.failure(_MEMORY, "MemoryError")
         name = type(error).__name__
         try:
@@ -228,31 +230,29 @@ class Report:
         return self.failure(status, f"{name}: {message}" if message else name)
 
 
-def new_module(name: str, prelude: dict[str, object]) -> dict[str, object]:
-    """Fresh globals with the prelude's names, registered: dataclasses and typing look a class's module up."""
-    module = types.ModuleType(name)
-    module.__dict__.update(prelude)
-    sys.modules[name] = module
+def new_module(name: str) -> dict[str, object]:
+    """Fresh globals, registered: dataclasses and typing look a class's module up."""
+    module = sys.modules[name] = types.ModuleType(name)
     return module.__dict__
 
 
-def find_entry(name: str, namespace: dict[str, object], prelude: dict[str, object]) -> Callable[..., object]:
-    """The function, or the method of a fresh Solution. A name that only the prelude defines is not the program's."""
+def find_entry(name: str, namespace: dict[str, object]) -> Callable[..., object]:
+    """The function, or the method of a fresh Solution."""
     solution = namespace.get("Solution")
     found = getattr(solution(), name, None) if isinstance(solution, type) else None
-    if found is None and namespace.get(name) is not prelude.get(name):
-        found = namespace[name]
+    if found is None:
+        found = namespace.get(name)
     if not callable(found):
         raise NameError(f"the program does not define {name}")  # noqa: TRY004 - as if it had called it itself
     function: Callable[..., object] = found
     return function
 
 
-def run_function(job: Job, code: types.CodeType, prelude: dict[str, object], report: Report) -> None:
-    namespace = new_module("program", prelude)
+def run_function(job: Job, code: types.CodeType, report: Report) -> None:
+    namespace = new_module("program")
     try:
         exec(code, namespace)
-        find_entry(job.entry, namespace, prelude)
+        find_entry(job.entry, namespace)
     except BaseException as error:  # noqa: BLE001 - whatever a program raises is its outcome
         report.raised(error)
         return
@@ -261,7 +261,7 @@ def run_function(job: Job, code: types.CodeType, prelude: dict[str, object], rep
     left = job.output
     for text in job.inputs:
         try:
-            value = find_entry(job.entry, namespace, prelude)(*read_arguments(text))
+            value = find_entry(job.entry, namespace)(*read_arguments(text))
             spelled = Speller(job.value).spell(value).encode()
             left -= len(spelled)
             if len(spelled) > job.value:
@@ -278,14 +278,14 @@ def run_function(job: Job, code: types.CodeType, prelude: dict[str, object], rep
             return
 
 
-def run_stdin(job: Job, code: types.CodeType, prelude: dict[str, object], report: Report) -> None:
+def run_stdin(job: Job, code: types.CodeType, report: Report) -> None:
     report.write(_OK)
     left = job.output
     for text in job.inputs:
         stdout = open_standard_files(text.encode("utf-8", "surrogateescape"))
         failure: BaseException | None = None
         try:
-            exec(code, new_module("__main__", prelude))
+            exec(code, new_module("__main__"))
         except SystemExit as error:
             failure = None if error.code is None or error.code == 0 else error
         except BaseException as error:  # noqa: BLE001 - whatever a program raises is its outcome
@@ -334,13 +334,13 @@ def finish(stdout: io.TextIOWrapper) -> None:
         stdout.flush()
 
 
-def child(job: Job, prelude: dict[str, object], seal: "Filter | None") -> None:
+def child(job: Job, seal: "Filter | None") -> None:
     """Give up what only the zygote needs, then run the program."""
     report = Report()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     cpu = math.ceil(job.cpu_seconds) + 1  # the zygote watches the exact limit; this one holds if it cannot
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (job.memory, job.memory))
+    resource.setrlimit(resource.RLIMIT_AS, (job.memory, job.memory + LAST_WORDS))
     largest_input = max((4 * len(text) for text in job.inputs), default=0)
     details = (_FRAME.size + 4 * MAX_DETAIL) * (len(job.inputs) + 1)
     size = max(job.output + details, largest_input)
@@ -357,9 +357,9 @@ def child(job: Job, prelude: dict[str, object], seal: "Filter | None") -> None:
         report.raised(error, _COMPILE_ERROR)
         return
     if job.entry:
-        run_function(job, code, prelude, report)
+        run_function(job, code, report)
     else:
-        run_stdin(job, code, prelude, report)
+        run_stdin(job, code, report)
 
 
 # ------------------------------------------------------------------------------------------------------- kernel calls
@@ -395,9 +395,9 @@ ALLOWED: Final = (
     *(32, 33, 34, 35, 36, 37, 38, 39, 60, 61, 63),  # dup dup2 pause nanosleep get/setitimer alarm getpid exit wait4 uname
     *(74, 77, 79, 96, 97, 98, 99, 100, 102, 104, 107, 108, 110, 111),  # fsync ftruncate getcwd, get* of oneself
     *(131, 186, 202, 204, 213, 217, 219, 228, 229, 230, 231, 232, 233),  # sigaltstack gettid futex epoll* clock_* exit
-    *(247, 270, 271, 273, 281, 290, 291, 292, 293, 309, 334, 436, 441),  # waitid ppoll robust_list eventfd2 dup3 pipe2 rseq
+    *(247, 262, 270, 271, 273, 281, 290, 291, 292, 293, 309, 334, 436, 441),  # waitid newfstatat ppoll dup3 pipe2 rseq
 )
-READ_FILES: Final = (2, 4, 6, 21, 89, 257, 262, 267, 269, 332, 439)  # open stat lstat access readlink and their *at, statx
+READ_FILES: Final = (2, 4, 6, 21, 89, 257, 267, 269, 332, 439)  # open stat lstat access readlink and their *at, statx
 ZYGOTE_ONLY: Final = (KILL, PRCTL, SECCOMP, MEMFD_CREATE, PIDFD_OPEN)
 DEADLY: Final = (
     *(101, 310, 311),  # ptrace process_vm_readv process_vm_writev
@@ -635,11 +635,11 @@ def attempts(level):
 """
 
 
-def check_confinement(level: str, own_memory: int, prelude: dict[str, object], seal: Filter | None) -> str:
+def check_confinement(level: str, own_memory: int, seal: Filter | None) -> str:
     """Empty, or what does not hold: mechanisms are believed when they have been seen to work."""
     memory, size = own_memory + (256 << 20), 1 << 16
     job = Job(5.0, 60.0, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))  # noqa: FBT003
-    frames = run(job, prelude, seal)[_REPLY.size :]
+    frames = run(job, seal)[_REPLY.size :]
     said = frames[2 * _FRAME.size :].decode("utf-8", "replace")
     if said == "[]" or (level == "L1" and said.startswith("[")):
         return ""
@@ -678,13 +678,13 @@ def write_message(message: bytes) -> None:
         left = left[os.write(CHANNEL, left) :]
 
 
-def run(job: Job, prelude: dict[str, object], seal: Filter | None) -> bytes:
+def run(job: Job, seal: Filter | None) -> bytes:
     """Run one program in a child; the reply."""
     files = [os.memfd_create(name) for name in (("results",) if job.entry else ("results", "stdin", "stdout"))]
     pid = os.fork()
     if pid == 0:
         try:
-            child(job, prelude, seal)
+            child(job, seal)
         finally:
             os._exit(0)
     reason = watch(pid, job)
@@ -735,12 +735,12 @@ def f(a, b):
 """
 
 
-def warm_up(prelude: dict[str, object]) -> None:
+def warm_up() -> None:
     """Touch the heap that programs will touch, so that their children copy fewer pages: half of a job's cost."""
     for _ in range(40):
-        namespace = new_module("program", prelude)
+        namespace = new_module("program")
         exec(compile(WARM_UP, "<program>", "exec", dont_inherit=True), namespace)
-        Speller(1 << 16).spell(find_entry("f", namespace, prelude)(*read_arguments("[1, 2, 3], 2")))
+        Speller(1 << 16).spell(find_entry("f", namespace)(*read_arguments("[1, 2, 3], 2")))
         read_arguments("'a', {1: (2, 3)}")
     for number in range(3000):
         sys.intern(f"warm{number}")
@@ -750,31 +750,31 @@ def warm_up(prelude: dict[str, object]) -> None:
 def main() -> NoReturn:
     os.dup2(int(sys.argv[1]), CHANNEL)
     os.closerange(3, CHANNEL)
-    level = sys.argv[2]
-    names: dict[str, object] = {}
-    exec(PRELUDE, names)
-    prelude = {name: value for name, value in names.items() if not name.startswith("__")}
+    level, sys.argv[:] = sys.argv[2], ["program.py"]
+    # As builtins, not copied into globals: to copy four hundred names would touch a page of each in every child.
+    prelude: dict[str, object] = {"exit": sys.exit, "quit": sys.exit}  # the site module, which is off, would define these
+    exec(PRELUDE, prelude)
+    vars(builtins).update({name: value for name, value in prelude.items() if name not in vars(builtins)})
     for name in PRELOAD.split():
         __import__(name)
     sys.setrecursionlimit(RECURSION_LIMIT)
     sys.set_int_max_str_digits(INT_DIGITS)
     warnings.simplefilter("ignore")
-    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # the site module, which is off, would define them
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace")
     with open("/proc/self/statm") as file:  # noqa: PTH123 - pathlib costs 10 ms
         own_memory = int(file.read().split()[0]) * resource.getpagesize()
 
     try:
         seal = confine(level)
-        warm_up(prelude)
+        warm_up()
         gc.freeze()
-        excuse = check_confinement(level, own_memory, prelude, seal)
+        excuse = check_confinement(level, own_memory, seal)
     except OSError as error:
         excuse = str(error)
     write_message(excuse.encode() or b"ready")
     while not excuse:
         job = read_job()
-        write_message(run(job._replace(memory=job.memory + own_memory), prelude, seal))
+        write_message(run(job._replace(memory=job.memory + own_memory), seal))
     os._exit(1)
 
 
