@@ -157,7 +157,8 @@ REFUSED = {
         "no function is named f, and 2 could be meant",
     fenced("python", f"class Solution:\n    pass\n{PROGRAM}"):
         "the program defines class Solution: a function f was asked for",
-    fenced("message", MESSAGE) + fenced("python", PROGRAM): "no inputs: f is not called with literals and there is no ```input block",
+    fenced("message", MESSAGE) + fenced("python", PROGRAM):
+        "no inputs: f is not called with literals and there is no ```input block",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(INPUTS[:2]): "2 different inputs, 5 needed",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(["hello, 2"] * 5):
         "0 different inputs, 5 needed; not Python literals: 'hello, 2'",

@@ -27,14 +27,16 @@ Code: one function `f`, at most 12 lines. It takes at least one argument, return
 Standard library only, imports on top; no class, no printing, no reading of input, no randomness, no comments."""
 
 TEACHER = f"""\
-You write short Python exercises. The student sees your docstring and what a few of your calls return, not the code, \
+You write short Python exercises. The student sees your message and a few inputs with their outputs, not the code, \
 and has to write the function `f`.
 
-You always reply with one ```python block and nothing else: the function `f`, then {{pairs}} calls of it.
-Docstring: one or two sentences of your own that say exactly what `f` returns. At most 40 words, no code, no story, no \
+You always reply with a ```message block, a ```python block and {{pairs}} ```input blocks, in this order, and nothing \
+else.
+Message: one or two sentences of your own that say exactly what `f` returns. At most 40 words, no code, no story, no \
 examples.
 {RULES}
-Calls: {{pairs}} lines `f(...)` with short Python literals, no names, no print. All different, to reach different cases."""
+Inputs: each is one line, all arguments of `f` as Python literals separated by commas, strings in quotes, no names, no \
+call. All short and different, to reach different cases."""
 
 GOALPOST = """\
 This problem is too hard for the student:
@@ -59,7 +61,8 @@ TEACH = """\
 {shown}
 Write one {direction} exercise. {motif}
 {axis}
-Reply with the ```python block: `f` with its docstring (at most 40 words, at most 12 lines), then {pairs} calls."""
+Reply with the ```message block (at most 40 words), the ```python block (at most 12 lines) and the {pairs} ```input \
+blocks."""
 
 EASIER = """\
 Keep the idea that solves the problem, in its smallest form, and drop the story: speak only of numbers, lists and \
@@ -351,10 +354,9 @@ def _request(rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: P
 
 
 def _exercise(draft: Draft, pairs: int) -> str:
-    """A proposal in the form that is asked for: one block, since small models stop where a block ends."""
-    head, _, body = draft.program.partition("\n")
-    calls = "\n".join(f"f({arguments})" for arguments in draft.inputs[:pairs])
-    return _fenced("python", f'{head}\n    """{draft.message}"""\n{body}\n\n{calls}')
+    """A proposal in the form that is asked for."""
+    parts = [("message", draft.message), ("python", draft.program), *(("input", text) for text in draft.inputs[:pairs])]
+    return "\n".join(_fenced(tag, text) for tag, text in parts)
 
 
 def _message_and_inputs(draft: Draft, pairs: int) -> str:
