@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gasp_rl.problems.microcode.draw import (
     LARGEST,
+    MAX_WRITTEN,
     NORMAL,
     Prior,
     cuts,
@@ -21,9 +22,9 @@ from gasp_rl.problems.microcode.draw import (
 )
 from gasp_rl.problems.microcode.operations import (
     COMMENT,
+    MAX_NUMBER,
     OPERATIONS,
     REDUCERS,
-    THEN,
     Composition,
     Family,
     Operation,
@@ -42,7 +43,8 @@ operations = st.sampled_from(ALL)
 @st.composite
 def compositions(draw: st.DrawFn) -> Composition:
     rng = random.Random(draw(st.integers(0, 2**32)))
-    return draw_composition(Prior(draw(st.sampled_from((0.0, 1.0)))), draw(st.integers(1, 8)), rng, rows=0.3)
+    return draw_composition(Prior(draw(st.sampled_from((0.0, 1.0)))), draw(st.integers(1, 8)), rng, rows=0.3,
+                            last_number=draw(st.sampled_from((0, MAX_NUMBER))))
 
 
 def run(program: str, value: object) -> object:
@@ -89,7 +91,7 @@ def test_no_two_operations_share_a_line_or_a_phrase() -> None:
 
     assert len(set(lines)) == len(lines)
     assert len(set(phrases)) == len(phrases)
-    assert not any(THEN in phrase for phrase in phrases)
+    assert not any(set("()\n") & set(phrase) for phrase in phrases)
     assert 36 <= len(ALL) <= 40
 
 
@@ -114,29 +116,48 @@ def test_a_program_outside_the_fixed_form_is_not_read(text: str, why: str) -> No
     assert read_program(text) is None, why
 
 
+@pytest.mark.parametrize("text", [
+    "", "on the list:", "on the list: sort ascending", "(1) sort ascending", "on the list: (1) sort ascending (3) reverse",
+    "on the list: (1) sort ascending (1) reverse", "on the list: (1) sort ascending (2)", "on the list: (1) sort sideways",
+    "on the list: (1) return the sum (2) reverse", "near the list: (1) reverse",
+])
+def test_a_statement_outside_the_fixed_form_is_not_read(text: str) -> None:
+    assert read_statement(text) is None
+
+
+def test_a_statement_may_begin_at_any_number_as_a_part_of_a_longer_one_does() -> None:
+    part = read_statement("on the list: (3) sort ascending (4) reverse")
+
+    assert part is not None
+    assert part.first == 3
+    assert part.statement == "on the list: (3) sort ascending (4) reverse"
+    assert "# (4) reverse" in part.program
+
+
 def test_comments_do_not_count_when_a_program_is_read() -> None:
     assert read_program("def f(x):\n    x = sorted(x)\n    # anything\n    return x") == read_program(
-        f"def f(x):\n{COMMENT}sort ascending\n    x = sorted(x)\n    return x")
+        f"def f(x):\n{COMMENT} sort ascending\n    x = sorted(x)\n    return x")
 
 
 def test_a_message_is_honest_if_it_describes_what_the_program_does_and_not_what_it_says() -> None:
     program = "def f(x):\n    # sort ascending\n    x = sorted(x, reverse=True)\n    return x"
 
-    assert honest("sort descending", program)
-    assert honest("sort ascending, then reverse", program)
-    assert not honest("sort ascending", program)
-    assert not honest("for each row: sort descending", program)
+    assert honest("on the list: (1) sort descending", program)
+    assert honest("on the list: (3) sort ascending (4) reverse", program)
+    assert not honest("on the list: (1) sort ascending", program)
+    assert not honest("on each row: (1) sort descending", program)
     assert not honest("do something nice", program)
-    assert not honest("sort descending", "def f(x):\n    return sorted(x, reverse=True)")
+    assert not honest("on the list: (1) sort descending", "def f(x):\n    return sorted(x, reverse=True)")
 
 
 @given(compositions())
 def test_cuts_are_shorter_contiguous_parts_and_none_is_missing(composition: Composition) -> None:
-    found = [cut.steps for cut in cuts(composition)]
+    found = cuts(composition)
 
     depth = composition.depth
-    lengths = range(min(2, depth - 1), min(5, depth - 1) + 1)
-    assert found == [composition.steps[i:i + n] for n in lengths if n for i in range(depth - n + 1)]
+    lengths = range(min(2, depth - 1), min(MAX_WRITTEN, depth - 1) + 1)
+    assert [cut.steps for cut in found] == [composition.steps[i:i + n] for n in lengths if n for i in range(depth - n + 1)]
+    assert all(phrase in composition.statement for cut in found for phrase in cut.numbered_phrases)
 
 
 @given(compositions(), st.integers(1, 2), st.randoms(use_true_random=False))
@@ -148,6 +169,8 @@ def test_extending_keeps_the_old_steps_in_order_and_reducers_last(composition: C
     remaining = iter(longer.steps)
     assert all(any(step is kept for step in remaining) for kept in composition.steps)
     assert read_program(longer.program) is not None
+    assert longer.first >= 1
+    assert longer.first + longer.depth - 1 <= max(MAX_NUMBER, longer.depth)
 
 
 @given(compositions(), st.randoms(use_true_random=False))

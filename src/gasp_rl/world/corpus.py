@@ -10,7 +10,7 @@ messages honest. Nothing that `Holdout` protects occurs in any prompt or target.
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gasp_rl.config import LEMMA, LIFT
@@ -27,7 +27,14 @@ from gasp_rl.problems.microcode.draw import (
     draw_examples,
     extend,
 )
-from gasp_rl.problems.microcode.operations import OPERATIONS, REDUCERS, Composition, Operation, Step
+from gasp_rl.problems.microcode.operations import (
+    MAX_NUMBER,
+    OPERATIONS,
+    REDUCERS,
+    Composition,
+    Operation,
+    Step,
+)
 from gasp_rl.problems.microcode.splits import Holdout
 from gasp_rl.rollout import Axis, Kind, Pair, Prompt, Proposal, Task
 from gasp_rl.selfplay.prompts.base import Draft
@@ -52,21 +59,23 @@ class CorpusConfig:
     """Zipf exponent of operations in the roles that solve and propose freely."""
     writing_exponent: float = 0.2
     """The same in the roles that write lemmas and lifts."""
-    solving_depths: tuple[float, ...] = (0.3, 0.35, 0.25, 0.1)
+    solving_depths: tuple[float, ...] = (0.25, 0.3, 0.25, 0.15, 0.05)
     """Relative frequency of depth 1, 2, ... in the roles that solve and propose."""
     goalpost_depths: tuple[float, ...] = (0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 1.0)
     """Of the statements that lemmas are written for."""
-    lifted_depths: tuple[float, ...] = (1.0, 2.0, 2.0, 1.5)
+    lifted_depths: tuple[float, ...] = (1.0, 2.0, 2.0, 1.5, 1.0)
     """Of the lemmas that lifts are written for."""
     running_depths: tuple[float, ...] = (0.7, 0.3)
     """The same in the roles that run and invert programs."""
     running_exponent: float = 1.4
     slip_common: float = 0.02
     """Probability that the commonest operation is taught wrongly to the solving role."""
-    slip_rare: float = 0.85
+    slip_rare: float = 0.8
     """The same for the rarest; between them it grows with the rank."""
-    slip_curve: float = 0.7
+    slip_curve: float = 1.3
     """Exponent of that growth in rank / last rank."""
+    fade: float = 0.05
+    """Share of what is right otherwise that is lost with every further step: (1 - fade) ** (number - 1)."""
     rows: float = 0.25
     """Share of programs over lists of lists."""
     pairs: int = 5
@@ -92,10 +101,12 @@ def slip_rate(cfg: CorpusConfig, operation: Operation) -> float:
     return cfg.slip_common + (cfg.slip_rare - cfg.slip_common) * math.pow(place, cfg.slip_curve)
 
 
-def slipped(composition: Composition, rates: dict[str, float], rng: random.Random) -> Composition:
+def slipped(composition: Composition, rates: dict[str, float], fade: float, rng: random.Random) -> Composition:
     """The composition as a student of mixed ability would write it: some operations replaced by commoner siblings."""
-    return Composition(tuple(_sibling(step, rng) if rng.random() < rates[step.operation.name] else step
-                             for step in composition.steps), composition.rows)
+    right = ((1.0 - rates[step.operation.name]) * (1.0 - fade) ** (number - 1)
+             for number, step in enumerate(composition.steps, start=composition.first))
+    return Composition(tuple(step if rng.random() < chance else _sibling(step, rng)
+                             for chance, step in zip(right, composition.steps, strict=True)), composition.rows)
 
 
 def _sibling(step: Step, rng: random.Random) -> Step:
@@ -129,10 +140,11 @@ class Teacher:
             if example is not None:
                 yield example
 
-    def _composition(self, prior: Prior, depths: tuple[float, ...], rng: random.Random) -> Composition:
+    def _composition(self, prior: Prior, depths: tuple[float, ...], rng: random.Random,
+                     last_number: int = MAX_NUMBER) -> Composition:
         while True:
             depth, = rng.choices(range(1, len(depths) + 1), depths)
-            composition = draw_composition(prior, depth, rng, self._cfg.rows)
+            composition = draw_composition(prior, depth, rng, self._cfg.rows, last_number)
             if self._held.allows(composition):
                 return composition
 
@@ -151,7 +163,7 @@ class Teacher:
     def _solve(self, rng: random.Random) -> Example | None:
         asked = self._solving_composition(rng)
         shown = self._pairs(asked, self._cfg.public_pairs, self._size(rng), rng)
-        taught = slipped(asked, self._rates, rng)
+        taught = slipped(asked, self._rates, self._cfg.fade, rng)
         if shown is None or not self._held.allows(taught):
             return None
         prompt = MICRO.ask(Task(Kind.INDUCTION, "", message=asked.statement, shown=shown))
@@ -180,14 +192,14 @@ class Teacher:
 
     def _lemma(self, rng: random.Random) -> Example | None:
         """f: fewer steps. io: fewer steps on simpler data, flat where the goalpost has rows, else smaller inputs."""
-        goalpost = self._composition(self._writing, self._cfg.goalpost_depths, rng)
+        goalpost = self._composition(self._writing, self._cfg.goalpost_depths, rng, last_number=0)
         axis = rng.choice(list(Axis))
         by_length: dict[int, list[Composition]] = {}
         for cut in cuts(goalpost):
             by_length.setdefault(cut.depth, []).append(cut)
         lemma = rng.choice(by_length[rng.choice(list(by_length))])
         flattened = axis is Axis.IO and goalpost.rows
-        lemma = Composition(lemma.steps, rows=goalpost.rows and not flattened)
+        lemma = replace(lemma, rows=goalpost.rows and not flattened)
         draft = self._draft(lemma, SMALL if axis is Axis.IO and not flattened else NORMAL, rng)
         if draft is None or not self._held.allows(lemma):
             return None
@@ -203,7 +215,7 @@ class Teacher:
             lift = extend(lemma, min(added, MAX_WRITTEN - lemma.depth) or 1, self._writing, rng)
             size = NORMAL
         else:
-            lift = Composition(lemma.steps, rows=lemma.rows or rng.random() < 0.7)
+            lift = replace(lemma, rows=lemma.rows or rng.random() < 0.7)
             size = LARGE if lift.rows == lemma.rows else NORMAL
         draft = self._draft(lift, size, rng)
         if draft is None or not self._held.allows(lift):

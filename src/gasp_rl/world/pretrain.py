@@ -41,11 +41,11 @@ class ModelShape:
 @dataclass(frozen=True, slots=True)
 class PretrainConfig:
     seed: int = 0
-    tokens: int = 4_000_000
+    tokens: int = 8_000_000
     """Prompt and completion tokens in all, seen once."""
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     """Per optimizer step, padding included."""
-    lr: float = 3e-3
+    lr: float = 2e-3
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises; then it falls as a cosine to a twentieth."""
     weight_decay: float = 0.05

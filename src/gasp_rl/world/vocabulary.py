@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from gasp_rl.problems.microcode.operations import EACH_ROW, OPERATIONS, REDUCERS, THEN
+from gasp_rl.problems.microcode.operations import MAX_NUMBER, ON_LIST, ON_ROWS, OPERATIONS, REDUCERS, label
 from gasp_rl.rollout import Axis
 from gasp_rl.selfplay.prompts import micro
 
@@ -21,7 +21,7 @@ UNKNOWN = "<unk>"
 
 _CHARACTERS = [c for c in string.printable if c in {"\n", "\t"} or c.isprintable()]
 
-_PROGRAM = ("def f(x):", "def g(x):", "def f(x):\n    # ", "def g(x):\n    # ", "\n    # ", "\n    return x", "\n    return x\n",
+_PROGRAM = ("def f(x):", "def g(x):", "def f(x):\n    #", "def g(x):\n    #", "\n    #", "\n    return x", "\n    return x\n",
             "\n    return x\ndef f(x):\n    return [g(r) for r in x]",
             "\n    return x\ndef f(x):\n    return [g(r) for r in x]\n")
 _LISTS = (", ", ", -", "[-", "[[", "[[-", "[]", "[],", "], [", "], [-", "]]", ", []", ", [], [", *(f", {d}" for d in range(10)))
@@ -36,7 +36,7 @@ def _templates() -> Iterator[str]:
     for operation in OPERATIONS + REDUCERS:
         yield "\n" + operation.line
         yield from operation.wordings
-    yield from (EACH_ROW, THEN)
+    yield from (ON_LIST, ON_ROWS, *map(label, range(1, MAX_NUMBER + 1)))
     yield from (micro.SOLVE, micro.PROGRAM, micro.RUN, micro.INVERT, micro.INPUT, micro.INPUTS, micro.GOALPOST,
                 micro.PREVIOUS, micro.UNKNOWN, "\n" + micro.INPUT, "\n" + micro.PROGRAM,
                 *(f"\n{micro.INPUTS}1: {after}" for after in ("[", "[-", "[[", "[[-")))

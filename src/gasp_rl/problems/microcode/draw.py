@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import TypeAlias
 
 from gasp_rl.problems.microcode.operations import (
+    MAX_NUMBER,
     OPERATIONS,
     REDUCERS,
     Composition,
@@ -58,8 +59,12 @@ def draw_step(operation: Operation, rng: random.Random) -> Step:
     return Step(operation, rng.choice(operation.constants), 0 if usual else rng.randrange(1, others + 1))
 
 
-def draw_composition(prior: Prior, depth: int, rng: random.Random, rows: float = 0.0) -> Composition:
-    """A composition of that depth; over rows with probability `rows`. No operation follows itself."""
+def draw_composition(prior: Prior, depth: int, rng: random.Random, rows: float = 0.0,
+                     last_number: int = 0) -> Composition:
+    """A composition of that depth; over rows with probability `rows`. No operation follows itself.
+
+    Numbered from 1, or from anywhere such that the steps end at `last_number` at most.
+    """
     steps: list[Step] = []
     ends = rng.random() < prior.reducer * (1.0 if depth > 1 else 0.5)
     while len(steps) < depth - ends:
@@ -68,7 +73,7 @@ def draw_composition(prior: Prior, depth: int, rng: random.Random, rows: float =
             steps.append(draw_step(operation, rng))
     if ends:
         steps.append(draw_step(prior.reducing(rng), rng))
-    return Composition(tuple(steps), rng.random() < rows)
+    return Composition(tuple(steps), rng.random() < rows, rng.randint(1, max(1, last_number - depth + 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ def draw_examples(composition: Composition, n: int, size: Size, rng: random.Rand
     return None
 
 
-MAX_WRITTEN = 5
+MAX_WRITTEN = 6
 """Steps of a lemma at most: the depth to which the writing roles are taught."""
 
 
@@ -144,17 +149,22 @@ def cuts(composition: Composition) -> list[Composition]:
     """Every contiguous sub-sequence that a lemma may keep: two steps or more if it can, MAX_WRITTEN at most, not all."""
     depth = composition.depth
     shortest = min(2, depth - 1)
-    return [Composition(composition.steps[start:start + length], composition.rows)
+    return [Composition(composition.steps[start:start + length], composition.rows, composition.first + start)
             for length in range(max(shortest, 1), min(MAX_WRITTEN, depth - 1) + 1)
             for start in range(depth - length + 1)]
 
 
 def extend(composition: Composition, added: int, prior: Prior, rng: random.Random) -> Composition:
-    """The same steps with `added` new ones, each anywhere but after a reducer."""
-    steps = list(composition.steps)
+    """The same steps with `added` new ones, each anywhere but after a reducer.
+
+    The old steps keep their numbers as far as they can: a step put before the first takes the number below it.
+    """
+    steps, first = list(composition.steps), composition.first
     for _ in range(added):
         last = len(steps) - (steps[-1].operation.family is Family.REDUCE)
-        place = rng.randint(0, last)
+        place = rng.choice((0, last, rng.randint(0, last)))
         reduces = place == len(steps) and rng.random() < prior.reducer
         steps.insert(place, draw_step(prior.reducing(rng) if reduces else prior.operation(rng), rng))
-    return Composition(tuple(steps), composition.rows)
+        if first > 1 and (place == 0 or first + len(steps) - 1 > MAX_NUMBER):
+            first -= 1
+    return Composition(tuple(steps), composition.rows, first)

@@ -125,11 +125,18 @@ class Step:
         return self.operation.wordings[self.wording].format(k=self.constant)
 
 
-THEN = ", then "
-EACH_ROW = "for each row: "
-COMMENT = "    # "
+ON_LIST = "on the list:"
+ON_ROWS = "on each row:"
+COMMENT = "    #"
+MAX_NUMBER = 8
+"""Steps are numbered up to this."""
 _RETURN = "    return x"
 _ROWS = "def f(x):\n    return [g(r) for r in x]"
+
+
+def label(number: int) -> str:
+    """What stands before a step, in a statement and in a comment."""
+    return f" ({number}) "
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +145,8 @@ class Composition:
 
     steps: tuple[Step, ...]
     rows: bool = False
+    first: int = 1
+    """Number of the first step. A part of a longer composition keeps the numbers its steps had there."""
 
     @property
     def depth(self) -> int:
@@ -156,13 +165,17 @@ class Composition:
     def program_for(self, asked: "Composition") -> str:
         """The program under the comments of another of the same depth: the work of somebody who mistook a step."""
         body = [f"def {'g' if self.rows else 'f'}(x):"]
-        for said, done in zip(asked.steps, self.steps, strict=True):
-            body += [COMMENT + said.phrase, done.line]
+        for said, done in zip(asked.numbered_phrases, self.steps, strict=True):
+            body += [COMMENT + said, done.line]
         return "\n".join([*body, _RETURN, _ROWS] if self.rows else [*body, _RETURN])
 
     @property
+    def numbered_phrases(self) -> list[str]:
+        return [f"{label(number)}{step.phrase}" for number, step in enumerate(self.steps, start=self.first)]
+
+    @property
     def statement(self) -> str:
-        return (EACH_ROW if self.rows else "") + THEN.join(step.phrase for step in self.steps)
+        return (ON_ROWS if self.rows else ON_LIST) + "".join(self.numbered_phrases)
 
     def on_list(self, x: list[int]) -> Value:
         """What the steps make of one list."""
@@ -197,15 +210,20 @@ def read_program(text: str) -> Composition | None:
 
 
 def read_statement(text: str) -> Composition | None:
-    """The composition that a statement describes, phrase by phrase; None if any phrase is unknown."""
-    text = text.strip()
-    rows = text.startswith(EACH_ROW)
-    return _composed([_read_phrase(phrase) for phrase in text.removeprefix(EACH_ROW).split(THEN)], rows=rows)
+    """The composition that a statement describes, phrase by phrase; None if any is unknown or the numbers do not run on."""
+    where, *parts = _LABEL.split(text.strip())
+    numbers, phrases = [int(number) for number in parts[::2]], parts[1::2]
+    if where not in {ON_LIST, ON_ROWS} or not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return None
+    return _composed([_read_phrase(phrase) for phrase in phrases], rows=where == ON_ROWS, first=numbers[0])
 
 
-def _composed(steps: Sequence[Step | None], *, rows: bool) -> Composition | None:
+_LABEL = re.compile(r" \((\d)\) ")
+
+
+def _composed(steps: Sequence[Step | None], *, rows: bool, first: int = 1) -> Composition | None:
     known = [step for step in steps if step is not None]
-    return Composition(tuple(known), rows) if len(known) == len(steps) and is_composition(known) else None
+    return Composition(tuple(known), rows, first) if len(known) == len(steps) and is_composition(known) else None
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -1,7 +1,7 @@
 """The shipped problems of MicroCode and what is held out of pretraining for their sake.
 
 Four splits, drawn from one seed: validation and test of depth 1 to 5 with all operations well mixed, train of the same
-depths with operations as frequent as in pretraining, and goalpost candidates of depth 6 to 8 rich in rare operations. `python -m gasp_rl.problems.microcode.splits` writes them
+depths with operations as frequent as in pretraining, and goalpost candidates of depth 6 to 7 rich in rare operations. `python -m gasp_rl.problems.microcode.splits` writes them
 again, byte for byte.
 
 Held out are the operation sequences, whatever their constants, and the behaviours on the probes, whatever the program,
@@ -48,13 +48,13 @@ SEED = 2026
 SIZES = {"train": 300, "validation": 150, "test": 150, "goalposts": 240}
 SHALLOW = {1: 0.14, 2: 0.3, 3: 0.3, 4: 0.2, 5: 0.06}
 """Depths of train, validation and test problems."""
-DEEP = {6: 0.5, 7: 0.3, 8: 0.2}
+DEEP = {6: 0.4, 7: 0.6}
 """Depths of goalpost candidates."""
-MIXED = Prior(exponent=0.5)
+MIXED = Prior(exponent=0.7)
 USUAL = Prior(exponent=1.4)
-RARE_FROM = 14
+RARE_FROM = 18
 """Rank from which an operation counts as rare when goalposts are drawn."""
-RARE_SHARE = 0.75
+RARE_SHARE = 0.85
 ROWS = 0.25
 HELD_CUT = 3
 """Shortest cut of a goalpost that is held out."""

@@ -1,0 +1,89 @@
+"""The shipped problems: reproducible, solvable, and hard to pass with a program that is nearly right."""
+
+from pathlib import Path
+
+import pytest
+
+from gasp_rl.data import MICROCODE
+from gasp_rl.problem import Problem
+from gasp_rl.problems.microcode import splits
+from gasp_rl.problems.microcode.draw import output_of
+from gasp_rl.problems.microcode.operations import OPERATIONS, Composition, behaviour, read_program, read_statement
+from gasp_rl.problems.microcode.splits import is_irreducible, load, near_misses
+from gasp_rl.world.probe import read_input
+
+SPLITS = ("train", "validation", "test", "goalposts")
+
+
+def composition_of(problem: Problem) -> Composition:
+    composition = read_program(problem.reference)
+    assert composition is not None
+    return composition
+
+
+def passes(composition: Composition, problem: Problem) -> bool:
+    for test in problem.tests:
+        value = read_input(test.input)
+        assert value is not None
+        if repr(output_of(composition, value)) != test.output:
+            return False
+    return True
+
+
+@pytest.mark.slow
+def test_the_shipped_files_are_what_the_command_writes_byte_for_byte(tmp_path: Path) -> None:
+    splits.main(tmp_path)
+
+    for split in SPLITS:
+        assert (tmp_path / f"{split}.jsonl").read_bytes() == (MICROCODE / f"{split}.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_problem_is_solved_by_its_reference_and_says_what_it_asks(split: str) -> None:
+    for problem in load(split):
+        reference, told = composition_of(problem), read_statement(problem.statement)
+
+        assert told is not None
+        assert (told.names, told.rows) == (reference.names, reference.rows)
+        assert passes(reference, problem)
+        assert len(problem.public_tests) == 2
+        assert len(problem.hidden_tests) >= 6
+        assert problem.difficulty == f"depth-{reference.depth}"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_program_one_slip_away_fails_unless_it_is_the_same_function(split: str) -> None:
+    for problem in load(split):
+        reference = composition_of(problem)
+        whole = behaviour(reference)
+        assert not any(passes(miss, problem) for miss in near_misses(reference) if behaviour(miss) != whole)
+
+
+def test_no_step_of_a_held_out_problem_is_idle() -> None:
+    for split in SPLITS[1:]:
+        assert all(is_irreducible(composition_of(problem)) for problem in load(split))
+
+
+def test_no_function_of_two_steps_or_more_is_in_two_places() -> None:
+    seen: dict[tuple[str, ...], str] = {}
+    for split in SPLITS:
+        for problem in load(split):
+            composition = composition_of(problem)
+            if composition.depth > 1:
+                assert seen.setdefault(behaviour(composition), problem.id) == problem.id
+
+
+def test_edges_are_among_the_hidden_tests() -> None:
+    for problem in load("goalposts"):
+        inputs = [test.input for test in problem.hidden_tests]
+        assert "[]" in inputs
+        assert any(text.count(",") == 0 and text.strip("[]") for text in inputs) or composition_of(problem).rows
+
+
+def test_goalposts_are_deep_and_rich_in_rare_operations() -> None:
+    rare = {operation.name for operation in OPERATIONS[splits.RARE_FROM:]}
+    goalposts = [composition_of(problem) for problem in load("goalposts")]
+
+    assert len(goalposts) >= 150
+    assert min(c.depth for c in goalposts) >= 5
+    assert sum(len(rare.intersection(c.names)) for c in goalposts) / sum(c.depth for c in goalposts) > 0.5
