@@ -61,7 +61,7 @@ def test_paths_are_read() -> None:
     [
         (["train", "demo", "--gasp.min-program", "3"], "unknown option --gasp.min-program; did you mean --gasp.min-programs?"),
         (["train", "demo", "--gasp.min_progams=3"], "unknown option --gasp.min_progams=3; did you mean --gasp.min-programs?"),
-        (["train", "azr", "--azr.trys", "3"], "unknown option --azr.trys; did you mean --azr.tries?"),
+        (["train", "azr", "--azr.tires", "3"], "unknown option --azr.tires; did you mean --azr.tries?"),
         (["train", "--steps", "3", "demo"], "--steps stands before the recipe; put it behind"),
         (["demo", "--frobnicate"], "unknown option --frobnicate"),
         (["demo", "--gasp.tries", "0"], "gasp.tries must be at least 1, got 0"),
