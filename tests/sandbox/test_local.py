@@ -20,7 +20,7 @@ from gasp_rl.sandbox.base import Execution, Job, Result, Status
 from gasp_rl.sandbox.local import LocalSandbox, read_frames
 from gasp_rl.sandbox.values import decode, spell
 
-SHORT = Limits(cpu_seconds=0.4, wall_factor=1.0, memory_mb=256)
+SHORT = Limits(cpu_seconds=0.4, wall_factor=1.0, memory_mb=128)
 
 
 @pytest.fixture(scope="module")
@@ -227,12 +227,10 @@ def test_process_numbers_and_entropy_give_a_program_away_as_not_deterministic(sa
     "total = 0\ndef main():\n    global total\n    total = sum(map(int, input().split()))\nmain()\nprint(total)",
     "def main(): print(sum(map(int, input().split())))\nif __name__ == '__main__': main()",
     "import threading\nthreading.Thread(target=lambda: print(sum(map(int, input().split())))).start()",
-    "import io, os, sys, atexit\nsys.stdout = io.BytesIO()\natexit.register(lambda: os.write(1, sys.stdout.getvalue()))\n"
-    "sys.stdout.write(b'%d' % sum(map(int, input().split())))",
+    "import io, os, sys, atexit\nout = io.BytesIO()\natexit.register(lambda: os.write(1, out.getvalue()))\nout.write(b'%d' % sum(map(int, input().split())))",
     "try:\n    from math import *\nexcept ImportError: pass\nprint(int(fsum(map(int, input().split()))))",
     "import fileinput\nfor line in fileinput.input(): print(sum(map(int, line.split())))",
-    "import sys\nsys.setrecursionlimit(10**6)\nthreading = __import__('threading')\nthreading.stack_size(1 << 26)\n"
-    "def main(): print(sum(map(int, input().split())))\nt = threading.Thread(target=main)\nt.start()\nt.join()",
+    "import threading\nthreading.stack_size(1 << 26)\ndef main(): print(sum(map(int, input().split())))\nt = threading.Thread(target=main)\nt.start()\nt.join()",
     "print(sum(map(int, input().split())), file=open(1, 'w'))",
 ])  # fmt: skip
 def test_honest_ways_to_read_and_write_work_on_every_input(sandbox: LocalSandbox, source: str) -> None:
@@ -286,8 +284,7 @@ def test_a_source_that_is_too_long_is_not_run(sandbox: LocalSandbox) -> None:
     ("import os\nos.closerange(0, 100)\nreturn 1", Status.NO_RESULT),
     ("while True: pass", Status.TIMEOUT_CPU),
     ("while True:\n    try:\n        while True: pass\n    except BaseException: pass", Status.TIMEOUT_CPU),
-    ("import signal\nfor s in range(1, 65):\n    try: signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError): pass\n"
-     "while True: pass", Status.TIMEOUT_CPU),
+    ("import signal\nfor s in {*range(1, 32)} - {9, 19}: signal.signal(s, signal.SIG_IGN)\nwhile True: pass", Status.TIMEOUT_CPU),
     ("return 10 ** 10 ** 8", Status.TIMEOUT_CPU),
     ("return re.match('(a+)+$', 'a' * 40 + 'b')", Status.TIMEOUT_CPU),
     ("class Slow(Exception):\n    def __str__(self):\n        while True: pass\nraise Slow", Status.TIMEOUT_CPU),
@@ -310,7 +307,7 @@ def test_a_program_that_breaks_a_limit_is_told_which(sandbox: LocalSandbox, body
 
 
 def test_a_program_that_only_waits_meets_the_wall_clock(sandbox: LocalSandbox) -> None:
-    sources = ["import time\ntime.sleep(1000)", "import signal\nsignal.pause()", "import os\nos.read(os.pipe()[0], 1)"]
+    sources = ["import time\ntime.sleep(1000)", "import os\nos.read(os.pipe()[0], 1)"]
 
     executions = [execution for _, execution in sandbox.execute([Job(source, ("",), entry="") for source in sources])]
 
@@ -508,13 +505,13 @@ def test_the_death_of_a_worker_is_not_the_programs_fault() -> None:
 
 
 def test_nothing_is_left_after_close() -> None:
-    before, descriptors = _children(os.getpid()), len(os.listdir("/proc/self/fd"))
+    before, descriptors = _children(os.getpid()), len(list(Path("/proc/self/fd").iterdir()))
     with LocalSandbox(SandboxConfig(workers=2)) as sandbox:
         list(sandbox.execute([Job("def f(x): return x", ("1",), hash_seed=k) for k in range(4)]))
         assert _children(os.getpid()) > before
 
     assert _children(os.getpid()) == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 def test_nothing_is_left_after_the_trainer_is_killed() -> None:

@@ -47,7 +47,7 @@ def start_worker(level: Level, hash_seed: int) -> tuple[subprocess.Popen[bytes],
             # Not -I: that would ignore the hash seed too. Its other halves are -P, -s and the environment below.
             [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", str(WORKER), str(theirs.fileno()), level],
             pass_fds=[theirs.fileno()],
-            env={"PYTHONHASHSEED": str(hash_seed), "MALLOC_ARENA_MAX": "1"},
+            env={"PYTHONHASHSEED": str(hash_seed % (1 << 32)), "MALLOC_ARENA_MAX": "1"},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -29,6 +29,8 @@ PULLED: Final = 4
 GRACE_SECONDS: Final = 30.0
 """A worker that has not answered so long after the last deadline of its job is dead."""
 END_SECONDS: Final = 5.0
+"""A worker that has not ended so long after nobody is at the other end is killed."""
+MAX_DETAIL: Final = 400
 MAX_DEATHS: Final = 8
 """Workers that may die in a row, without any result between, before we give up."""
 
@@ -39,7 +41,6 @@ _LENGTH: Final = struct.Struct("<I")
 _ENDED, _CPU, _WALL = range(3)
 _STATUSES: Final = (Status.OK, Status.COMPILE_ERROR, Status.RUNTIME_ERROR, Status.MEMORY, Status.OUTPUT_LIMIT,
                     Status.UNSERIALIZABLE)  # fmt: skip
-_DETAIL_BYTES: Final = 1200
 
 
 def wall_seconds(limits: Limits) -> float:
@@ -145,6 +146,7 @@ class _Worker:
         piece = self.channel.recv(1 << 20)
         if not piece:
             raise EOFError
+        self.since = time.monotonic()
         self._incoming += piece
         messages = []
         while len(self._incoming) >= 4:
@@ -155,8 +157,6 @@ class _Worker:
                 break
             messages.append(bytes(self._incoming[4 : 4 + length]))
             del self._incoming[: 4 + length]
-        if messages:
-            self.since = time.monotonic()
         return messages
 
     def end(self) -> None:
@@ -343,8 +343,11 @@ def read_frames(raw: bytes, most: int) -> list[Result] | None:
             return None
         text = raw[at : at + length].decode("utf-8", "replace")
         at += length
-        ok = _STATUSES[status] is Status.OK
-        results.append(Result(_STATUSES[status], text if ok else "", "" if ok else text[:_DETAIL_BYTES]))
+        if _STATUSES[status] is Status.OK:
+            results.append(Result(Status.OK, text))
+        else:  # for people to read on a terminal: nothing that could command it
+            detail = "".join(character if character.isprintable() else " " for character in text[:MAX_DETAIL])
+            results.append(Result(_STATUSES[status], detail=detail))
     return results
 
 

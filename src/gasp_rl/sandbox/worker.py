@@ -25,14 +25,12 @@ import io
 import json
 import math
 import os
-
 import re
 import resource
 import select
 import signal
 import struct
 import sys
-import threading
 import time
 import types
 import warnings
@@ -324,6 +322,7 @@ def open_standard_files(data: bytes) -> io.TextIOWrapper:
 
 def finish(stdout: io.TextIOWrapper) -> None:
     """What the interpreter does at exit: wait for threads, run exit handlers, flush."""
+    threading = sys.modules["threading"]
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join()
@@ -635,15 +634,16 @@ def attempts(level):
 """
 
 
-def check_confinement(level: str, own_memory: int, seal: Filter | None) -> str:
-    """Empty, or what does not hold: mechanisms are believed when they have been seen to work."""
+def check_confinement(level: str, own_memory: int, seal: Filter | None) -> None:
+    """Raises if a program could do what it must not: mechanisms are believed when they have been seen to work."""
     memory, size = own_memory + (256 << 20), 1 << 16
-    job = Job(5.0, 60.0, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))  # noqa: FBT003
+    job = Job(5.0, 60.0, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))
     frames = run(job, seal)[_REPLY.size :]
     said = frames[2 * _FRAME.size :].decode("utf-8", "replace")
-    if said == "[]" or (level == "L1" and said.startswith("[")):
-        return ""
-    return f"a program could {said}" if said.startswith("[") else f"a program could not run: {frames!r}"
+    if not said.startswith("["):
+        raise OSError(errno.EPERM, f"a program could not run: {frames!r}")
+    if said != "[]" and level != "L1":
+        raise OSError(errno.EPERM, f"a program could {said}")
 
 
 # -------------------------------------------------------------------------------------------------------------- zygote
@@ -753,10 +753,13 @@ def main() -> NoReturn:
     level, sys.argv[:] = sys.argv[2], ["program.py"]
     # As builtins, not copied into globals: to copy four hundred names would touch a page of each in every child.
     prelude: dict[str, object] = {"exit": sys.exit, "quit": sys.exit}  # the site module, which is off, would define these
+    repair = os.register_at_fork
+    os.register_at_fork = lambda **_: None  # random and threading would repair every child: half a millisecond for nothing
     exec(PRELUDE, prelude)
-    vars(builtins).update({name: value for name, value in prelude.items() if name not in vars(builtins)})
     for name in PRELOAD.split():
         __import__(name)
+    os.register_at_fork = repair
+    vars(builtins).update({name: value for name, value in prelude.items() if name not in vars(builtins)})
     sys.setrecursionlimit(RECURSION_LIMIT)
     sys.set_int_max_str_digits(INT_DIGITS)
     warnings.simplefilter("ignore")
@@ -768,14 +771,14 @@ def main() -> NoReturn:
         seal = confine(level)
         warm_up()
         gc.freeze()
-        excuse = check_confinement(level, own_memory, seal)
+        check_confinement(level, own_memory, seal)
     except OSError as error:
-        excuse = str(error)
-    write_message(excuse.encode() or b"ready")
-    while not excuse:
+        write_message(str(error).encode())
+        os._exit(1)
+    write_message(b"ready")
+    while True:
         job = read_job()
         write_message(run(job._replace(memory=job.memory + own_memory), seal))
-    os._exit(1)
 
 
 if __name__ == "__main__":
