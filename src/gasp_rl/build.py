@@ -26,6 +26,7 @@ from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.directory import RunDirectory, create_run
 from gasp_rl.runs.journal import Digests, GoalpostText, JournalWriter, Started, Stopped
 from gasp_rl.sandbox.base import Sandbox
+from gasp_rl.sandbox.cache import CachedSandbox
 from gasp_rl.sandbox.local import LocalSandbox
 from gasp_rl.selfplay.free import FreePlay
 from gasp_rl.selfplay.novelty import HashedEmbedder, NoveltyArchive
@@ -72,7 +73,7 @@ def run_recipe(config: RunConfig, out: Path, observer: Observer) -> RunDirectory
     sets = load_problems(config)
     with ExitStack() as stack:
         engine = stack.enter_context(closing(LocalEngine.open(config.model, config.learn.token_budget)))
-        sandbox = stack.enter_context(closing(LocalSandbox(config.sandbox)))
+        sandbox = stack.enter_context(closing(_sandbox(config.sandbox)))
         directory = create_run(out, config)
         journal = stack.enter_context(JournalWriter(directory.journal))
         learner = Learner(engine, config.learn, config.sampling.temperature)
@@ -94,6 +95,11 @@ def run_recipe(config: RunConfig, out: Path, observer: Observer) -> RunDirectory
             raise
         engine.export_hf(directory.model)
     return directory
+
+
+def _sandbox(config: SandboxConfig) -> Sandbox:
+    """New processes, and no memory of what was run before."""
+    return CachedSandbox(LocalSandbox(config))
 
 
 def load_problems(config: RunConfig) -> ProblemSets:
@@ -133,7 +139,7 @@ def evaluate_model(
     params = SamplingParams(sampling.max_tokens, sampling.temperature, prompts.stop)
     with closing(LocalEngine.open(model, LearnConfig().token_budget)) as engine:
         return evaluate(
-            Policy(engine, observer), prompts, lambda: LocalSandbox(sandbox), problems, samples, params,
+            Policy(engine, observer), prompts, lambda: _sandbox(sandbox), problems, samples, params,
             split=split, step=0, seed=seed_of(seed, "evaluation"),
         )  # fmt: skip
 
@@ -195,7 +201,7 @@ def _evaluate(
 ) -> Evaluation:
     params = SamplingParams(parts.config.sampling.max_tokens, parts.config.evaluate.temperature, parts.prompts.stop)
     return evaluate(
-        policy, parts.prompts, lambda: LocalSandbox(parts.config.sandbox), problems, samples, params,
+        policy, parts.prompts, lambda: _sandbox(parts.config.sandbox), problems, samples, params,
         split=split, step=step, seed=seed_of(parts.config.seed, "evaluation"),
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ def gasp_iteration(play: Play, learner: Learner, cfg: GaspConfig, step: int) -> 
     for rung in cfg.ladder:  # the paper: lemma, then lift
         climb = play.propose(rung, frontier, step)  # rejection sampling: parse, validate, novelty, N tries, band
         update = learner.update(rung.name, climb.groups)
-        phases.append(Phase(rung.name, climb.proposals, (), update, climb.sampled_tokens))
+        phases.append(Phase(rung.name, climb.proposals, (), update, climb.sampled_tokens, climb.dissimilarity))
         frontier, accepted, tried = climb.frontier, [*accepted, *climb.accepted], [*tried, *climb.tried]
 
     practice = play.practise(play.practice_tasks(accepted, step), step)  # new tasks first, then from the buffer

@@ -219,6 +219,8 @@ class Phase:
     answers: tuple[Answer, ...] = ()
     update: UpdateStats | None = None
     sampled_tokens: int = 0
+    dissimilarity: float = 1.0
+    """Of a rung's accepted proposals from those accepted before (gasp.md §4.4, Eq. 7): near 0, diversity collapsed."""
 
 
 @dataclass(frozen=True, slots=True)

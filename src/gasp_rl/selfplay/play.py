@@ -5,6 +5,7 @@ Randomness comes from substreams named by step, phase and place, so any phase ca
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from gasp_rl.config import GaspConfig, RlvrConfig, RungConfig, StudentRewards
 from gasp_rl.curriculum.buffer import PracticeBuffer
@@ -29,6 +30,8 @@ class Climb:
     tried: tuple[RolloutGroup, ...] = ()
     """The student's tries at what was accepted, if the recipe learns from them."""
     sampled_tokens: int = 0
+    dissimilarity: float = 1.0
+    """Of what was accepted from what had been accepted before (gasp.md §4.4, Eq. 7)."""
 
     @property
     def accepted(self) -> tuple[Proposal, ...]:
@@ -77,6 +80,7 @@ class Play:
         groups: list[RolloutGroup] = []
         tried: list[RolloutGroup] = []
         above: list[Foothold] = []
+        distances: list[float] = []
         for attempt in range(self.cfg.max_attempts if self.cfg.rejection_sampling else 1):
             if not slots:
                 break
@@ -90,11 +94,15 @@ class Play:
                 climbed = [Foothold(slot.foothold.goalpost, slot.foothold.axis, p) for p in written if p.accepted]
                 slot.climbed = bool(climbed)
                 above.extend(climbed)
-            self.archive.add([p for written in lesson.proposals for p in written if p.accepted])
+            fresh = [p for written in lesson.proposals for p in written if p.accepted]
+            distances += [self.archive.dissimilarity(fresh, rung.name)] * len(fresh)
+            self.archive.add(fresh)
             slots = self._next_slots(rung, slots, step, attempt, enough=len(proposals) >= self.cfg.min_programs)
         self.buffer.add([foothold.previous for foothold in above if foothold.previous])
         tokens = self.policy.sampled_tokens - before
-        return Climb(tuple(proposals), tuple(groups), tuple(above), tuple(tried), tokens)
+        return Climb(
+            tuple(proposals), tuple(groups), tuple(above), tuple(tried), tokens, fmean(distances) if distances else 1.0
+        )
 
     def practice_tasks(self, accepted: Sequence[Proposal], step: int) -> list[Task]:
         """New tasks first, the rest from the buffer; each turned into one of the kinds, uniformly (gasp.md §5)."""
