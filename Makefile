@@ -58,10 +58,10 @@ clean: ## Remove what was made here, but for runs
 
 .venv/core: pyproject.toml constraints/core.txt | .venv/bin/python
 	@echo "Installing gasp-rl into .venv (once; torch is large)"
-	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints/core.txt -e .
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/core.txt -e .
 	@touch $@
 
 .venv/dev: pyproject.toml constraints/core.txt constraints/dev.txt | .venv/bin/python
 	@echo "Installing gasp-rl and its checks into .venv (once; torch is large)"
-	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints/dev.txt -e ".[dev]"
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/dev.txt -e ".[dev]"
 	@touch $@ .venv/core
