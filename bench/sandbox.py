@@ -44,7 +44,9 @@ def in_processes(jobs: list[Job]) -> None:
     """One interpreter per function program, one per test of a stdin program. No isolation at all."""
     for job in jobs:
         calls = "".join(f"print(repr({job.entry}({text})))\n" for text in job.inputs)
-        for source, data in [(f"{job.source}\n{calls}", "")] if job.entry else [(job.source, text) for text in job.inputs]:
+        for source, data in (
+            [(f"{job.source}\n{calls}", "")] if job.entry else [(job.source, text) for text in job.inputs]
+        ):
             python = [sys.executable, "-I", "-S", "-c", source]
             subprocess.run(python, input=data, text=True, capture_output=True, check=True)  # noqa: S603 - our own programs
 
@@ -63,7 +65,9 @@ def main() -> None:
         "stdin, 20 tests": ([Job(STDIN, TESTS, entry="") for _ in range(programs // 2)], 50),
     }
     for name, (jobs, fewer) in workloads.items():
-        rounds = [(cost(in_sandbox, jobs), cost(in_processes, jobs[: max(1, len(jobs) // fewer)])) for _ in range(ROUNDS)]
+        rounds = [
+            (cost(in_sandbox, jobs), cost(in_processes, jobs[: max(1, len(jobs) // fewer)])) for _ in range(ROUNDS)
+        ]
         cpu, wall, plain_cpu, plain_wall = (
             statistics.median(values) for values in zip(*(ours + plain for ours, plain in rounds), strict=True)
         )

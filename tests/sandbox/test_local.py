@@ -20,7 +20,7 @@ from gasp_rl.sandbox.base import Execution, Job, Result, Status
 from gasp_rl.sandbox.local import LocalSandbox, read_frames
 from gasp_rl.sandbox.values import decode, spell
 
-SHORT = Limits(cpu_seconds=0.4, wall_factor=1.0, memory_mb=128)
+SHORT = Limits(cpu_seconds=0.4, wall_factor=1.0, memory_mb=192)
 
 
 @pytest.fixture(scope="module")
@@ -229,8 +229,9 @@ def test_process_numbers_and_entropy_give_a_program_away_as_not_deterministic(sa
     "import threading\nthreading.Thread(target=lambda: print(sum(map(int, input().split())))).start()",
     "import io, os, sys, atexit\nout = io.BytesIO()\natexit.register(lambda: os.write(1, out.getvalue()))\nout.write(b'%d' % sum(map(int, input().split())))",
     "try:\n    from math import *\nexcept ImportError: pass\nprint(int(fsum(map(int, input().split()))))",
+    "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (-1, -1))\nsys.setrecursionlimit(10**6)\nprint(sum(map(int, input().split())))",
     "import fileinput\nfor line in fileinput.input(): print(sum(map(int, line.split())))",
-    "import threading\nthreading.stack_size(1 << 26)\ndef main(): print(sum(map(int, input().split())))\nt = threading.Thread(target=main)\nt.start()\nt.join()",
+    "import threading\nthreading.stack_size(1 << 29)\ndef main(): print(sum(map(int, input().split())))\nt = threading.Thread(target=main)\nt.start()\nt.join()",
     "print(sum(map(int, input().split())), file=open(1, 'w'))",
 ])  # fmt: skip
 def test_honest_ways_to_read_and_write_work_on_every_input(sandbox: LocalSandbox, source: str) -> None:
@@ -289,6 +290,9 @@ def test_a_source_that_is_too_long_is_not_run(sandbox: LocalSandbox) -> None:
     ("return re.match('(a+)+$', 'a' * 40 + 'b')", Status.TIMEOUT_CPU),
     ("class Slow(Exception):\n    def __str__(self):\n        while True: pass\nraise Slow", Status.TIMEOUT_CPU),
     ("return len(bytearray(6 << 30))", Status.MEMORY),
+    ("import mmap\nreturn len(mmap.mmap(-1, 6 << 30))", Status.MEMORY),
+    ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))\nreturn len(bytearray(6 << 30))", Status.MEMORY),
+    ("import resource\nresource.setrlimit(resource.RLIMIT_CPU, (0, 0))\nwhile True: pass", Status.TIMEOUT_CPU),
     ("x = [0]\nwhile True: x += x", Status.MEMORY),
     ("x = []\nwhile True: x.append(bytes(1 << 20))", Status.MEMORY),
     ("import ctypes\nctypes.string_at(0)", Status.CRASH),
@@ -358,7 +362,6 @@ FORBIDDEN = {
     "signal its group": "import os\nos.killpg(0, 9)\nreturn 1",
     "stop itself": "import os\nos.kill(os.getpid(), 19)\nreturn 1",
     "open a handle on its parent": "import os\nreturn os.pidfd_open(os.getppid())",
-    "raise its limits": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))\nreturn 1",
     "change its parent's limits": "import os, resource\nresource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))\nreturn 1",
     "get entropy": "import os\nreturn len(os.getrandom(8))",
     "change its user": "import os\nos.setuid(0)\nreturn 1",

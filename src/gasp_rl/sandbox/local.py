@@ -35,7 +35,7 @@ MAX_DEATHS: Final = 8
 """Workers that may die in a row, without any result between, before we give up."""
 
 _HEADER: Final = struct.Struct("<ddQQQBI")
-_REPLY: Final = struct.Struct("<iBd")
+_REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
 _ENDED, _CPU, _WALL = range(3)
@@ -308,12 +308,12 @@ def _message(job: Job, limits: Limits) -> bytes:
 
 def read_reply(job: Job, limits: Limits, message: bytes, level: str) -> Execution:
     """What a worker's reply says about its child. Nothing in the frames is trusted beyond their grammar."""
-    wait_status, reason, cpu_seconds = _REPLY.unpack_from(message)
+    wait_status, reason, cpu_seconds, peak_bytes = _REPLY.unpack_from(message)
     frames = read_frames(message[_REPLY.size :], 1 + len(job.inputs))
     if frames is None:
         return Execution(Status.PROTOCOL, (), "it tampered with the result channel", cpu_seconds, level)
 
-    end = how_it_ended(limits, wait_status, reason, cpu_seconds)
+    end = how_it_ended(limits, wait_status, reason, cpu_seconds, peak_bytes)
     loaded, results = frames[:1], list(frames[1:])
     if sum(len(result.value) for result in results) > limits.output_bytes:
         end = end or Result(Status.OUTPUT_LIMIT, detail=f"more than {limits.output_bytes} bytes")
@@ -351,7 +351,7 @@ def read_frames(raw: bytes, most: int) -> list[Result] | None:
     return results
 
 
-def how_it_ended(limits: Limits, wait_status: int, reason: int, cpu_seconds: float) -> Result | None:
+def how_it_ended(limits: Limits, wait_status: int, reason: int, cpu_seconds: float, peak_bytes: int) -> Result | None:
     """None if it simply exited."""
     signalled = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
     if reason == _CPU or signalled == signal.SIGXCPU or cpu_seconds > limits.cpu_seconds:
@@ -360,7 +360,9 @@ def how_it_ended(limits: Limits, wait_status: int, reason: int, cpu_seconds: flo
         return Result(Status.TIMEOUT_WALL, detail=f"not done after {wall_seconds(limits):g} s")
     if signalled == signal.SIGSYS:
         return Result(Status.FORBIDDEN, detail="a forbidden system call")
-    if reason != _ENDED or signalled == signal.SIGKILL:  # it cannot kill itself; the kernel does when memory is short
+    if signalled == signal.SIGKILL and peak_bytes > limits.memory_mb << 19:
+        return Result(Status.MEMORY, detail=f"killed for want of memory, holding {peak_bytes >> 20} MB")
+    if signalled == signal.SIGKILL:  # it cannot kill itself
         return Result(Status.INFRA, detail="it was killed from outside: is the machine out of memory?")
     if signalled:
         return Result(Status.CRASH, detail=signal.Signals(signalled).name)

@@ -9,12 +9,13 @@ side that judges: a program that takes its own child over can only choose which 
 Wire format, little endian. A message is `u32 length` and so many bytes.
     job      f64 CPU s | f64 wall s | u64 memory, output, value bytes | u8 stop on error | u32 count | u32 length * count
              | texts in UTF-8: entry, source, input, input, ...
-    reply    i32 wait status | u8 reason (_ENDED, _CPU, _WALL, _FAULT) | f64 CPU s | frames as the child left them
+    reply    i32 wait status | u8 reason (_ENDED, _CPU, _WALL) | f64 CPU s | u64 most bytes in memory | frames as the child left them
     frame    u32 index | u8 status (_STATUSES) | u32 length | payload. Frame 0: the program was loaded, or why not.
              Frame i + 1: the result of input i, or why there is none.
 The first reply is the zygote's own: `ready`, or one line that says what it could not enforce.
 """
 
+import _thread
 import ast
 import atexit
 import builtins
@@ -65,6 +66,8 @@ PRELOAD: Final = "array cmath contextlib dataclasses decimal enum fractions queu
 
 RECURSION_LIMIT: Final = 50_000
 STACK_BYTES: Final = 256 << 20
+THREAD_STACK_BYTES: Final = 64 << 20
+"""Programs ask for more out of habit (`threading.stack_size(1 << 29)`), and it counts against their memory."""
 INT_DIGITS: Final = 50_000
 MAX_NODES: Final = 20_000
 MAX_DEPTH: Final = 64
@@ -76,10 +79,10 @@ RESULTS, STDIN, STDOUT = 3, 4, 5
 """Descriptors of the child: the zygote keeps 3 and up free, so that new files land there."""
 
 _HEADER: Final = struct.Struct("<ddQQQBI")
-_REPLY: Final = struct.Struct("<iBd")
+_REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
-_ENDED, _CPU, _WALL, _FAULT = range(4)
+_ENDED, _CPU, _WALL = range(3)
 _STATUSES: Final = ("ok", "compile_error", "runtime_error", "memory", "output_limit", "unserializable")
 _OK, _COMPILE_ERROR, _RUNTIME_ERROR, _MEMORY, _OUTPUT_LIMIT, _UNSERIALIZABLE = range(6)
 
@@ -205,6 +208,7 @@ class Report:
 
     def __init__(self) -> None:
         self._index = 0
+        self._ballast: bytes | None = bytes(LAST_WORDS)  # from calloc: costs address space, no page
 
     def write(self, status: int, payload: bytes = b"") -> bool:
         """True if this was a success."""
@@ -216,9 +220,9 @@ class Report:
         return self.write(status, text[:MAX_DETAIL].encode("utf-8", "backslashreplace"))
 
     def raised(self, error: BaseException, status: int = _RUNTIME_ERROR) -> bool:
-        if isinstance(error, MemoryError) and status == _RUNTIME_ERROR:
-            _, hard = resource.getrlimit(resource.RLIMIT_AS)
-            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        no_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        if no_memory and status == _RUNTIME_ERROR:
+            self._ballast = None
             return self.failure(_MEMORY, "MemoryError")
         name = type(error).__name__
         try:
@@ -339,7 +343,7 @@ def child(job: Job, seal: "Filter | None") -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     cpu = math.ceil(job.cpu_seconds) + 1  # the zygote watches the exact limit; this one holds if it cannot
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (job.memory, job.memory + LAST_WORDS))
+    resource.setrlimit(resource.RLIMIT_AS, (job.memory + LAST_WORDS, job.memory + LAST_WORDS))
     largest_input = max((4 * len(text) for text in job.inputs), default=0)
     details = (_FRAME.size + 4 * MAX_DETAIL) * (len(job.inputs) + 1)
     size = max(job.output + details, largest_input)
@@ -462,9 +466,15 @@ def zygote_filter(*, files: bool) -> Filter:
 
 def child_filter() -> Filter:
     """Takes from a child what only the zygote may do. Small, because every job installs it."""
+    new_limit = _ARGUMENTS_AT + 8 * 2
     return Filter([
         (_LOAD, 0, 0, _NUMBER_AT),
         *(instruction for number in ZYGOTE_ONLY for instruction in _answer(number, _REFUSE)),
+        # Limits can be read. To set one's own does nothing, successfully: honest programs ask for a larger stack, and
+        # dishonest ones for a lower CPU limit, to look as if somebody else had killed them.
+        (_EQUAL, 0, 8, PRLIMIT64), (_LOAD, 0, 0, _ARGUMENTS_AT), (_EQUAL, 0, 5, 0),
+        (_LOAD, 0, 0, new_limit), (_EQUAL, 0, 2, 0), (_LOAD, 0, 0, new_limit + 4), (_EQUAL, 1, 0, 0),
+        (_RETURN, 0, 0, _ERRNO), (_RETURN, 0, 0, _ALLOW),
         (_EQUAL, 0, 3, CLONE), (_LOAD, 0, 0, _ARGUMENTS_AT), (_ANY_BIT, 1, 0, CLONE_THREAD),
         (_RETURN, 0, 0, _REFUSE),
         (_RETURN, 0, 0, _ALLOW),
@@ -692,7 +702,7 @@ def run(job: Job, seal: Filter | None) -> bytes:
     frames = os.pread(RESULTS, os.fstat(RESULTS).st_size, 0)
     for file in files:
         os.close(file)
-    return _REPLY.pack(status, reason, usage.ru_utime + usage.ru_stime) + frames
+    return _REPLY.pack(status, reason, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10) + frames
 
 
 def watch(pid: int, job: Job) -> int:
@@ -760,6 +770,8 @@ def main() -> NoReturn:
         __import__(name)
     os.register_at_fork = repair
     vars(builtins).update({name: value for name, value in prelude.items() if name not in vars(builtins)})
+    threading, stack_size = sys.modules["threading"], _thread.stack_size
+    vars(threading)["stack_size"] = lambda size=0: stack_size(min(size, THREAD_STACK_BYTES))
     sys.setrecursionlimit(RECURSION_LIMIT)
     sys.set_int_max_str_digits(INT_DIGITS)
     warnings.simplefilter("ignore")
