@@ -73,7 +73,7 @@ class RecordingSession:
     """Group and length of each row."""
 
     def prefill(self, asked: Sequence[tuple[int, ...]]) -> Tensor:
-        for chunk in llama.chunks(asked):
+        for chunk in llama.chunks(asked, llama.PREFILL_TOKENS[self.notes.inner.embed.device.type]):
             self.notes.prefills.append(len(chunk) * max(map(len, chunk)))
         self.prompts += map(len, asked)
         return self.inner.prefill(asked)

@@ -86,7 +86,7 @@ class ModelLearner:
             if len(item.old_logprobs) != len(item.completion):
                 raise EngineError(f"a completion of {len(item.completion)} tokens came with "
                                   f"{len(item.old_logprobs)} old_logprobs: give one per token")  # fmt: skip
-        totals = torch.zeros(4, dtype=torch.float64, device=self._device)
+        totals = torch.zeros(3, dtype=torch.float64, device=self._device)
         largest = torch.zeros((), device=self._device)
         for batch in self._batches(items):
             features = self._features(batch)
@@ -104,13 +104,14 @@ class ModelLearner:
 
                 with torch.no_grad():
                     clipped = (bounded < free).sum()
-                    totals += torch.stack([summed, -logprobs.sum(), clipped, torch.tensor(len(old[at]))]).double()
+                    totals += torch.stack([summed, -logprobs.sum(), clipped]).double()
                     largest = torch.maximum(largest, log_ratio.abs().max())
             features.backward(leaf.grad)  # type: ignore[no-untyped-call]
 
-        value, surprise, clipped_tokens, tokens = totals.tolist()
+        value, surprise, clipped_tokens = totals.tolist()
+        tokens = sum(len(item.completion) for item in items)
         mean = 1 / tokens if tokens else 0.0
-        return StepStats(value, int(tokens), surprise * mean, largest.item(), clipped_tokens * mean)
+        return StepStats(value, tokens, surprise * mean, largest.item(), clipped_tokens * mean)
 
     def optim_step(self, params: OptimParams) -> OptimStats:
         for group in self.optimizer.param_groups:

@@ -18,8 +18,8 @@ from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM
 
 from gasp_rl.policy.decoder import Room
 
-PREFILL_TOKENS = 2048
-"""Prompt tokens run through the model at a time, padding included: enough to fill a device, few enough for little padding."""
+PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}
+"""Prompt tokens run through the model at a time, padding included: enough to fill the device, few enough for its cache."""
 STATIC_ROPE = ("default", "linear", "llama3")
 """Rotary scalings whose frequencies do not depend on the length of the text."""
 
@@ -142,7 +142,7 @@ class LlamaSession:
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         logits, first = [], len(self._prompts)
-        for chunk in chunks(prompts):
+        for chunk in chunks(prompts, PREFILL_TOKENS[self._device.type]):
             logits.append(self._prefill(chunk, first))
             first += len(chunk)
         self._prompts = np.concatenate([self._prompts, [len(prompt) for prompt in prompts]])
@@ -177,11 +177,15 @@ class LlamaSession:
         heads, kv_heads, width = decoder.heads, decoder.kv_heads, decoder.head_dim
         per_kv, scale = heads // kv_heads, 1 / math.sqrt(width)
         if self._layout is None:
-            self._layout = _Layout(self._groups, self._prompts, self._lengths, kv_heads, self._device)
+            self._layout = _Layout(
+                self._groups, self._prompts, self._lengths, self._suffix.shape[2], kv_heads, self._device
+            )
         layout = self._layout
 
         span = int(self._lengths.max()) + 1
-        rows, places = layout.rows, layout.lengths
+        places = layout.lengths
+        # Where in the cache of a layer each row's new keys and values go, as rows of a matrix of vectors.
+        slots = (layout.slots * self._suffix.shape[4] + places[:, None]).view(-1)
         positions = layout.prompts + places
         cos, sin = decoder.cos[positions][:, None], decoder.sin[positions][:, None]
         own_mask = torch.zeros(count, span, device=self._device)
@@ -195,7 +199,7 @@ class LlamaSession:
             turned = qkv[:, : heads + kv_heads]
             swapped = turned.roll(width // 2, -1)
             turned.mul_(cos).addcmul_(swapped, sin)
-            self._suffix[index][:, rows, :, places] = qkv[:, heads:].view(count, 2, kv_heads, width)
+            self._suffix[index].view(-1, width).index_copy_(0, slots, qkv[:, heads:].reshape(-1, width))
 
             q = qkv[:, :heads].reshape(count * kv_heads, per_kv, width)
             own_k, own_v = self._suffix_flat[index, :, : count * kv_heads, :span]
@@ -256,12 +260,15 @@ class _Layout:
         groups: NDArray[np.int64],
         prompts: NDArray[np.int64],
         lengths: NDArray[np.int64],
+        capacity: int,
         kv_heads: int,
         device: torch.device,
     ) -> None:
         self.count = len(prompts)
         self.span = int(prompts.max())
-        self.rows = torch.arange(len(groups), device=device)
+        # [row, key heads then value heads] -> place in a cache of [key or value, row, head].
+        of_head = torch.arange(2)[:, None] * capacity * kv_heads + torch.arange(kv_heads)
+        self.slots = (torch.arange(len(groups))[:, None] * kv_heads + of_head.view(-1)).to(device)
         self.prompts = torch.from_numpy(prompts[groups]).to(device)
         self.lengths = torch.from_numpy(lengths.copy()).to(device)
         hidden = torch.arange(self.span) >= torch.from_numpy(prompts)[:, None]
@@ -287,7 +294,7 @@ class _Layout:
         if self._plain:
             return x
         _, queries, width = x.shape
-        x = x.view(-1, self._kv_heads, queries, width)[self._grid]
+        x = x.reshape(-1, self._kv_heads * queries * width).index_select(0, self._grid)
         x = x.view(self.count, self._widest, self._kv_heads, queries, width).transpose(1, 2)
         return x.reshape(self.count * self._kv_heads, self._widest * queries, width)
 
@@ -296,8 +303,10 @@ class _Layout:
         if self._plain:
             return x
         width = x.shape[-1]
-        x = x.view(self.count, self._kv_heads, self._widest, -1, width).transpose(1, 2).flatten(0, 1)[self._places]
-        return x.flatten(0, 1)
+        x = x.view(self.count, self._kv_heads, self._widest, -1, width).transpose(1, 2)
+        queries = x.shape[3]
+        x = x.reshape(-1, self._kv_heads * queries * width).index_select(0, self._places)
+        return x.view(-1, queries, width)
 
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor, scale: float) -> Tensor:
@@ -315,11 +324,11 @@ def _mlp(x: Tensor, layer: Layer, eps: float) -> Tensor:
     return torch.addmm(x, functional.silu(gate).mul_(up), layer.down.T)
 
 
-def chunks(prompts: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
-    """Consecutive prompts, as many as fit PREFILL_TOKENS with their padding."""
+def chunks(prompts: Sequence[tuple[int, ...]], budget: int) -> list[list[tuple[int, ...]]]:
+    """Consecutive prompts, as many as fit the budget with their padding."""
     chunks: list[list[tuple[int, ...]]] = []
     for prompt in prompts:
-        if chunks and (len(chunks[-1]) + 1) * max(len(prompt), *map(len, chunks[-1])) <= PREFILL_TOKENS:
+        if chunks and (len(chunks[-1]) + 1) * max(len(prompt), *map(len, chunks[-1])) <= budget:
             chunks[-1].append(prompt)
         else:
             chunks.append([prompt])
