@@ -23,7 +23,7 @@ REJECTED = 4
 BUDGET = 3_000_000
 """Bytes of ladders on the page; goalposts beyond are counted, not shown."""
 
-AXES = {Axis.IO: "other inputs", Axis.F: "other function"}
+AXES = {Axis.IO: "varies the instances", Axis.F: "varies the function"}
 
 WHY = {
     Rejection.MALFORMED: "could not be read",

@@ -4,7 +4,7 @@ Times are measured here and nowhere in the algorithm. Whatever a model wrote is 
 """
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -27,7 +27,7 @@ SPEED_WINDOW = 10.0
 RECENT = 2
 """Accepted proposals shown as they come in, and as many rejected ones."""
 
-LEGEND = "Each iteration: accepted/written (mean reward) per rung, and the student's answers."
+LEGEND = "Each iteration: accepted/written (mean reward) per rung, then right answers."
 
 REASONS: dict[str, frozenset[Rejection]] = {
     "broken": frozenset({Rejection.MALFORMED, Rejection.UNSAFE, Rejection.INVALID, Rejection.NONDETERMINISTIC}),
@@ -98,7 +98,7 @@ class LiveView:
         self._solved: set[str] = set()
         self._scores: dict[str, str] = {}
         self._tokens = 0
-        self._sampled: list[tuple[float, int]] = []
+        self._sampled: deque[tuple[float, int]] = deque()
         self._live = Live(console=self._console, get_renderable=self._panel, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -127,7 +127,9 @@ class LiveView:
     def sampling(self, tokens: int) -> None:
         now = self._clock()
         self._tokens += tokens
-        self._sampled = [(at, n) for at, n in self._sampled if at > now - SPEED_WINDOW] + [(now, tokens)]
+        self._sampled.append((now, tokens))
+        while self._sampled[0][0] < now - SPEED_WINDOW:
+            self._sampled.popleft()
 
     def proposal(self, proposal: Proposal) -> None:
         self._tally.rungs.setdefault(proposal.rung, RungTally()).add(proposal)
@@ -196,7 +198,7 @@ class LiveView:
         return f", about {duration(each * (self._steps - over - 0.5))} left"
 
     def _bar(self) -> RenderableType:
-        speed = sum(n for _, n in self._sampled) / SPEED_WINDOW
+        speed = sum(n for _, n in tuple(self._sampled)) / SPEED_WINDOW  # a copy: the screen has its own thread
         grid = Table.grid(padding=(0, 2))
         total, done = (self._total, self._done) if self._total else (self._steps or 1, max(0, self._step - 1))
         grid.add_row(

@@ -142,9 +142,9 @@ def _base_tile(journal: Journal) -> Html:
 
 
 def _rung_tile(journal: Journal, rung: str) -> Html:
-    written_ = [p for p in numbers.proposals(journal) if p.rung == rung]
-    accepted = sum(p.accepted for p in written_)
-    share = f"{accepted / len(written_):.0%} of {len(written_):,} proposed" if written_ else "none proposed yet"
+    proposed = [p for p in numbers.proposals(journal) if p.rung == rung]
+    accepted = sum(p.accepted for p in proposed)
+    share = f"{accepted / len(proposed):.0%} of {len(proposed):,} proposed" if proposed else "none proposed yet"
     return _tile(f"{rung.capitalize()}s accepted", f"{accepted:,}", share, rung_colours(journal)[rung])
 
 
@@ -281,7 +281,9 @@ def _funnels(journal: Journal) -> list[Html]:
     colours = rung_colours(journal)
     every = numbers.proposals(journal)
     if not every:
-        return [el("p", "Nothing has been proposed yet.", class_="empty")]
+        alone = journal.started and not journal.started.config.gasp and not journal.started.config.azr
+        said = "This recipe has no teacher." if alone else "Nothing has been proposed yet."
+        return [el("p", said, class_="empty")]
     return [
         el(
             "div",
