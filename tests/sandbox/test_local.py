@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gasp_rl.config import Limits, SandboxConfig
 from gasp_rl.errors import SandboxError
@@ -69,6 +72,25 @@ def test_a_value_comes_back_in_its_one_spelling(sandbox: LocalSandbox) -> None:
     assert execution.status is Status.OK, execution.detail
     assert [result.value for result in execution.results] == [spell(v) for v in VALUES]
     assert [decode(result.value) for result in execution.results] == VALUES
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text() | st.integers(), inner) | st.frozensets(st.integers())
+        | st.sets(st.text())
+    ),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(values=st.lists(PLAIN, min_size=10, max_size=30))
+def test_both_sides_of_the_wall_spell_alike(sandbox: LocalSandbox, values: list[object]) -> None:
+    texts = tuple(spell(value) for value in values)
+    (_, execution), = sandbox.execute([Job("def f(x): return x", texts)])
+
+    assert tuple(result.value for result in execution.results) == texts, execution.detail
 
 
 def test_nan_is_a_value(sandbox: LocalSandbox) -> None:
@@ -494,6 +516,15 @@ def test_execute_may_be_called_while_another_is_under_way(sandbox: LocalSandbox)
 
     assert value(call(sandbox, "return 'inner'")) == "'inner'"
     assert len(list(outer)) == 4
+
+
+def test_several_threads_may_execute_at_once(sandbox: LocalSandbox) -> None:
+    def work(thread: int) -> list[str]:
+        jobs = [Job(f"def f(x): return [{thread}, x]", (str(k),), hash_seed=k % 2) for k in range(20)]
+        return [execution.results[0].value for _, execution in sorted(sandbox.execute(jobs), key=lambda pair: pair[0])]
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(work, range(3))) == [[f"[{thread}, {k}]" for k in range(20)] for thread in range(3)]
 
 
 def test_the_death_of_a_worker_is_not_the_programs_fault() -> None:

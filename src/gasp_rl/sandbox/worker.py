@@ -521,7 +521,7 @@ def landlock() -> None:
             continue
         allow(path, read_directory)  # the import system lists it
         for entry in os.scandir(path):
-            if entry.name not in THIRD_PARTY:
+            if entry.name not in THIRD_PARTY and os.path.exists(entry.path):  # noqa: PTH110 - Debian has dangling links
                 allow(entry.path, read_file | (read_directory if entry.is_dir() else 0))
     syscall(LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
