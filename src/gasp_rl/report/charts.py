@@ -1,5 +1,6 @@
 """Small charts as SVG, drawn by hand: no script, no network, each with its numbers in a table behind it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,10 +31,12 @@ class Series:
 class Axis:
     low: float
     high: float
+    step: float
+    """Between two lines of the grid; low and high are multiples of it."""
     percent: bool = False
 
     def text(self, value: float) -> str:
-        return f"{value:.0%}" if self.percent else f"{value:,.10g}"
+        return f"{value:.0%}" if self.percent else f"{value:,.4g}"
 
     def exact(self, value: float) -> str:
         return f"{value:.1%}" if self.percent else f"{value:,.4g}"
@@ -95,7 +98,8 @@ def _axis(values: Sequence[float]) -> Axis:
     step = _round_up((high - low) / 4 or 0.25)
     if all(float(v).is_integer() for v in values):
         step = max(1.0, float(round(step)))
-    return Axis(step * -_ceil(-low / step), step * _ceil(high / step) or step)
+    bottom, top = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
+    return Axis(bottom, top if top > bottom else bottom + step, step)
 
 
 def _round_up(value: float) -> float:
@@ -108,10 +112,6 @@ def _round_up(value: float) -> float:
     return next(power * part for part in (0.1, 0.2, 0.25, 0.5, 1.0) if power * part >= value * 0.999)
 
 
-def _ceil(value: float) -> int:
-    return -int(-(value - 1e-9) // 1)
-
-
 def _x(value: float, last: float) -> float:
     return LEFT + value / last * (WIDTH - LEFT - RIGHT)
 
@@ -121,9 +121,7 @@ def _y(value: float, axis: Axis) -> float:
 
 
 def _grid(axis: Axis, last: float) -> list[Html]:
-    values = [axis.low + (axis.high - axis.low) * i / 4 for i in range(5)]
-    if axis.high - axis.low < 4 and not axis.percent and float(axis.high - axis.low).is_integer():
-        values = [axis.low + i for i in range(int(axis.high - axis.low) + 1)]
+    values = [axis.low + i * axis.step for i in range(round((axis.high - axis.low) / axis.step) + 1)]
     lines = [
         join(
             (

@@ -28,7 +28,7 @@ AXES = {Axis.IO: "varies the instances", Axis.F: "varies the function"}
 WHY = {
     Rejection.MALFORMED: "could not be read",
     Rejection.UNSAFE: "not allowed",
-    Rejection.INVALID: "failed on its own inputs",
+    Rejection.INVALID: "failed when run",
     Rejection.NONDETERMINISTIC: "not the same twice",
     Rejection.DUPLICATE: "nothing new",
     Rejection.TOO_HARD: "too hard",

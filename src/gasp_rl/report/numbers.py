@@ -187,11 +187,13 @@ def runnable_over_time(journal: Journal, rung: str) -> list[Point]:
 
 
 def reward_over_time(journal: Journal, phase: str) -> list[Point]:
+    """Mean reward of a phase in the iterations in which it had anything to learn from."""
     return [
         (iteration.step, found.update.mean_reward)
         for iteration in journal.iterations
         for found in iteration.phases
         if found.name == phase and found.update is not None and math.isfinite(found.update.mean_reward)
+        if found.proposals or found.answers or found.update.rollouts
     ]
 
 

@@ -16,7 +16,7 @@ from gasp_rl.runs.directory import encode_config
 from gasp_rl.runs.journal import Journal
 from gasp_rl.runs.metrics import Measurement
 
-SHARE = Axis(0.0, 1.0, percent=True)
+SHARE = Axis(0.0, 1.0, 0.25, percent=True)
 
 ANSWERS = 2
 """Sample answers per kind and judgement."""
@@ -128,7 +128,10 @@ def _goalpost_tile(journal: Journal) -> Html:
         return _tile("Goalposts solved", "–", "not evaluated yet")
     fallen = [s for s in solves.values() if s.solved]
     return _tile(
-        "Goalposts solved", f"{len(fallen)} of {len(solves)}", f"{sum(s.solid for s in fallen)} at least twice", "fell"
+        "Goalposts solved",
+        f"{len(fallen)} of {len(solves)}",
+        f"{sum(s.solid for s in fallen)} at least twice",
+        "fell" if fallen else None,
     )
 
 
@@ -294,7 +297,9 @@ def _funnels(journal: Journal) -> list[Html]:
 
 
 def _funnel(rung: str, proposed: Sequence[Proposal], band: Band | None, colour: str) -> Html:
-    total = max(1, len(proposed))
+    if not proposed:
+        return el("div", el("h3", f"{rung.capitalize()}s"), el("p", "None proposed yet.", class_="empty"))
+    total = len(proposed)
     rows = [_funnel_row("written", len(proposed), total, "", colour)]
     rows += [
         _funnel_row(
