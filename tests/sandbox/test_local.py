@@ -180,7 +180,8 @@ def test_deep_honest_recursion_passes(sandbox: LocalSandbox) -> None:
     cached = "@functools.lru_cache(None)\ndef g(n): return 0 if n == 0 else 1 + g(n - 1)\nreturn g(x)"
 
     assert value(call(sandbox, plain, "20_000")) == "20000"
-    assert value(call(sandbox, cached, "20_000")) == "20000"
+    through_c = 20_000 if sys.version_info < (3, 12) else 500  # from 3.12 on, CPython has a limit of its own for these
+    assert value(call(sandbox, cached, str(through_c))) == str(through_c)
 
 
 def test_dataclasses_threads_and_lazy_imports_work(sandbox: LocalSandbox) -> None:

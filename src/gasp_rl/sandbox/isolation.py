@@ -24,10 +24,10 @@ WORKER: Final = Path(__file__).with_name("worker.py")
 START_SECONDS: Final = 60.0
 """A worker that is not ready by then is broken; on a busy machine a start can take seconds."""
 RISK: Final = {
-    "L1": "programs could read files, use the network and start processes with your rights",
+    "L1": "programs could read files and use the network with your rights",
     "L2": "programs could learn sizes of files; modules that are not preloaded cannot be imported",
     "L3": "programs could learn names and sizes of files, not their contents",
-    "L4": "a bug in the kernel",
+    "L4": "nothing but bugs of the kernel is known",
 }
 
 

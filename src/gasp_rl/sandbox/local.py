@@ -231,6 +231,8 @@ class _Batch:
                         self._receive(worker, message)
                     if worker.ready and not worker.tickets:
                         self._release(worker)
+            except BlockingIOError:
+                pass  # ready only for less than we tried; the next round goes on
             except (EOFError, ConnectionError):
                 self._bury(worker)
         for worker in [worker for worker in self._busy if worker.overdue]:

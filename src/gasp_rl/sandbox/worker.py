@@ -374,6 +374,8 @@ _libc.syscall.restype = ctypes.c_long
 IOCTL, CLONE, KILL, FCNTL, CAPSET, PIVOT_ROOT, PRCTL = 16, 56, 62, 72, 126, 155, 157
 MOUNT, UMOUNT2, UNSHARE, PRLIMIT64, SECCOMP, MEMFD_CREATE = 165, 166, 272, 302, 317, 319
 PIDFD_OPEN, CLONE3, MOUNT_SETATTR, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 434, 435, 442, 444, 445, 446
+NAMES: Final = {UNSHARE: "user namespaces", MOUNT: "mounting in a user namespace", MOUNT_SETATTR: "read-only mounts",
+                PIVOT_ROOT: "a root directory of its own", LANDLOCK_CREATE: "Landlock", SECCOMP: "seccomp"}  # fmt: skip
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
@@ -381,7 +383,7 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
     words = [ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_ulong(a or 0) for a in arguments]
     result = int(_libc.syscall(ctypes.c_long(number), *words))
     if result < 0:
-        raise OSError(ctypes.get_errno(), f"{os.strerror(ctypes.get_errno())} (system call {number})")
+        raise OSError(ctypes.get_errno(), f"{os.strerror(ctypes.get_errno())} ({NAMES.get(number, number)})")
     return result
 
 
