@@ -120,7 +120,7 @@ class Pretrain:
     out: Positional[Path]
     """A directory for the model."""
     seed: int = 0
-    tokens: int = 4_000_000
+    tokens: int = 8_000_000
     """Prompt and completion tokens in all, seen once."""
     device: Literal["cpu", "cuda"] = "cpu"
 
