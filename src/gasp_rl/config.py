@@ -1,7 +1,7 @@
 """Every setting of a run, with its default and the reason for it. Plain frozen values; imports nothing heavy.
 
-A field that the paper fixes names its place (gasp.md §); one that the paper leaves open names what we chose
-(the register of gasp.md §13, which docs/algorithm.md repeats).
+A field that the paper fixes (arXiv:2603.15957, "the paper") names its place there; one that it leaves open says "ours"
+or names whom we follow. docs/algorithm.md lists all that was open. AZR is Absolute Zero, arXiv:2505.03335.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class RungConfig:
     direction: Literal["easier", "harder"]
     band: Band
     peak: float
-    """a of R(p; a, b): the pass rate that earns 1 (gasp.md §4.3)."""
+    """a of R(p; a, b): the pass rate that earns 1 (the paper's Eq. 5 and 6 are two of the family)."""
     sharpness: float
     """b of R(p; a, b)."""
 
@@ -62,7 +62,8 @@ LIFT = RungConfig("lift", sees="previous", direction="harder", band=Band(1, 5), 
 
 @dataclass(frozen=True, slots=True)
 class TeacherRewards:
-    """What a proposal earns that never reaches its band (gasp.md §13 no. 4)."""
+    """What a proposal earns that misses its band or never comes so far. The paper: -1 for format errors, -0.5 outside the
+    band (Eq. 5 and 6); the others are ours."""
 
     malformed: float = -1.0
     unsafe: float = -1.0
@@ -74,7 +75,7 @@ class TeacherRewards:
 
 @dataclass(frozen=True, slots=True)
 class StudentRewards:
-    """What an answer earns (AZR's code; gasp.md §13 no. 8)."""
+    """What an answer earns (the paper gives no numbers; these are AZR's code)."""
 
     correct: float = 1.0
     wrong: float = -0.5
@@ -85,7 +86,7 @@ class StudentRewards:
 class SamplingConfig:
     temperature: float = 1.0
     max_tokens: int = 8096
-    """Completion tokens at most (AZR: 8096; gasp.md §13 no. 10)."""
+    """Completion tokens at most (the paper gives none; AZR: 8096)."""
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0.0, "sampling.temperature", "0 (greedy) or more", self.temperature)
@@ -95,9 +96,9 @@ class SamplingConfig:
 @dataclass(frozen=True, slots=True)
 class NoveltyConfig:
     threshold: float = 0.95
-    """A proposal whose cosine to any accepted item exceeds this is a duplicate (gasp.md §4.4: strictly above)."""
+    """A proposal whose cosine to any accepted item exceeds this is a duplicate (paper §3.3.1: strictly above)."""
     fuse: Literal["mean", "any", "all"] = "mean"
-    """How text and code similarity join: their mean, either one, or both (gasp.md §13 no. 2)."""
+    """How text and code similarity join: their mean, either one, or both (ours)."""
     text_weight: float = 0.04
     """Weight of the text in "mean". Below 1 - threshold, the same program is the same task however it is worded; the
     hashed embedder needs that, since it cannot know that "drop the odds" is "keep the evens" (a learned one: 0.5)."""
@@ -111,39 +112,39 @@ class NoveltyConfig:
 
 @dataclass(frozen=True, slots=True)
 class GaspConfig:
-    """Guided self-play (gasp.md §4-6)."""
+    """Guided self-play (paper §3.3)."""
 
     ladder: tuple[RungConfig, ...] = (LEMMA, LIFT)
     axes: tuple[Literal["io", "f"], ...] = ("io", "f")
     """Drawn uniformly for a lemma and kept by its lift; ("f",) is the ablation without the I/O axis."""
     goalposts_per_step: int = 64
-    """Goalposts worked on at a time, uniformly without replacement within an epoch (no. 6)."""
+    """Goalposts worked on at a time, uniformly without replacement within an epoch (ours). 64: the paper's batch."""
     tries_per_round: int = 1
     """Proposals per goalpost made at once, from one prompt: more make fewer, larger rounds."""
     tries_per_axis: int = 4
-    """Failed tries before the axis is drawn anew, once; then the next goalpost takes the place (no. 6)."""
+    """Failed tries before the axis is drawn anew, once; then the next goalpost takes the place (ours)."""
     max_attempts: int = 8
-    """Rounds of generation per rung and iteration at most (no. 3)."""
+    """Rounds of generation per rung and iteration at most (paper App. D names the limit; the number is ours)."""
     min_programs: int = 64
-    """A rung keeps generating until it has this many proposals or `max_attempts` is reached (no. 3)."""
+    """A rung keeps generating until it has this many proposals or `max_attempts` is reached (as above)."""
     rejection_sampling: bool = True
     """Off: one round, and everything valid is accepted whatever its novelty and pass rate (the paper's ablation)."""
     tries: int = 10
-    """N of the pass-rate estimate, on induction (gasp.md §4.3)."""
+    """N of the pass-rate estimate, on induction (paper App. D)."""
     pairs: int = 5
-    """Input/output pairs per proposal (gasp.md App. D)."""
+    """Input/output pairs per proposal (paper App. D)."""
     public_pairs: int = 2
-    """How many of them the student sees."""
+    """How many of them the student sees (paper App. D)."""
     novelty: NoveltyConfig = NoveltyConfig()
     rewards: TeacherRewards = TeacherRewards()
     train_on_rejected: bool = True
-    """Every scored proposal enters the teacher's update, not only accepted ones (no. 5)."""
+    """Every scored proposal enters the teacher's update, not only accepted ones (ours)."""
     practice_per_step: int = 64
-    """Student tasks per iteration: new ones first, the rest from the buffer (no. 17)."""
+    """Student tasks per iteration: new ones first, the rest from the buffer (AZR's code)."""
     practice_rollouts: int = 1
-    """Answers per student task (AZR: 1; no. 9)."""
+    """Answers per student task (AZR: 1)."""
     reuse_tries: bool = False
-    """The N tries at an accepted proposal are trained on as well, as induction answers (AZR: no; no. 9). They were
+    """The N tries at an accepted proposal are trained on as well, as induction answers (AZR: no). They were
     sampled before the rungs' updates, so their ratio is taken against the log-probs they were sampled with."""
     kinds: tuple[Literal["induction", "deduction", "abduction"], ...] = ("induction", "deduction", "abduction")
     """Drawn uniformly per student task."""
@@ -190,7 +191,7 @@ class AzrConfig:
     pairs: int = 10
     """Input/output pairs of an induction task, half of them public."""
     zero_learnability_reward: float = -0.5
-    """Reward at pass rate 0 or 1: the paper says 0, its code gives -0.5 (AZR issue 37)."""
+    """Reward at pass rate 0 or 1: AZR's paper says 0 (its Eq. 4), its code gives -0.5."""
     invalid_reward: float = -1.0
     buffer_capacity: int = 16_384
     """Per kind, the oldest evicted first (AZR's code keeps the oldest and drops the new: a bug)."""
@@ -230,7 +231,7 @@ class LearnConfig:
 @dataclass(frozen=True, slots=True)
 class EvaluateConfig:
     every: int = 2
-    """Iterations between evaluations (gasp.md §7)."""
+    """Iterations between evaluations (paper App. D)."""
     samples: int = 100
     """Draws per problem; pass@k needs samples >= k."""
     temperature: float = 0.6
@@ -302,7 +303,7 @@ class RunConfig:
     recipe: str
     seed: int = 0
     steps: int = 50
-    """Iterations (about 50 with rejection sampling, gasp.md §7)."""
+    """Iterations (the paper: about 50 with rejection sampling, about 200 without, App. C and D)."""
     gasp: GaspConfig | None = None
     azr: AzrConfig | None = None
     rlvr: RlvrConfig | None = None

@@ -85,8 +85,9 @@ def train(run: Run) -> None:
             run.observer.evaluation(evaluation)
             evaluations.append(evaluation)
 
-    run.observer.phase("evaluate")
-    record(run.evaluate(0))
+    if run.config.evaluate.at_start:
+        run.observer.phase("evaluate")
+        record(run.evaluate(0))
     for step in range(1, steps + 1):
         run.observer.iteration(step, steps)
         run.journal.append(IterationRecord(run.iterate(step)))

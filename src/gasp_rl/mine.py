@@ -1,4 +1,4 @@
-"""Find goalposts: problems that no arm ever solves (gasp.md §3, the paper's three filters).
+"""Find goalposts: problems that no arm ever solves (arXiv:2603.15957 §3.2, its three filters).
 
 1. Post-RL: the base model, and every checkpoint of RL on the train split.
 2. Unguided self-play: every evaluated checkpoint of an AZR run (the paper: one released checkpoint).
@@ -51,9 +51,9 @@ def mine(
     candidates: Path, rlvr: RunConfig, azr: RunConfig, seeds: Sequence[int], out: Path, observer: Observer
 ) -> Mined:
     """Run the filters one after another, each on what the ones before it left. Writes goalposts.jsonl, filters.json
-    and one run directory per filter into `out`.
+    and one run directory per filter into `out`. `rlvr.problems.max_goalposts` limits the candidates.
     """
-    left = read_problems(candidates).problems
+    left = read_problems(candidates).problems[: rlvr.problems.max_goalposts or None]
     filters: list[Filter] = []
 
     def run(name: str, config: RunConfig, seed: int, on_what_is_left: bool = False) -> None:
@@ -66,9 +66,9 @@ def mine(
         problems = replace(config.problems, goalposts=str(here / "candidates.jsonl"), validation="", max_goalposts=0)
         if on_what_is_left:
             problems = replace(problems, train=str(here / "candidates.jsonl"))
-        directory = run_recipe(
-            replace(config, seed=seed, problems=problems, matched_draws=False), here / "run", observer
-        )
+        evaluation = replace(config.evaluate, at_start=not filters)  # the untrained model is asked once
+        config = replace(config, seed=seed, problems=problems, evaluate=evaluation, matched_draws=False)
+        directory = run_recipe(config, here / "run", observer)
         found = [e for e in read_journal(directory.journal).evaluations if e.split == "goalposts"]
         one, left = _filtered(name, config, seed, left, found)
         filters.append(one)

@@ -56,27 +56,27 @@ def micro(run: RunConfig, steps: int) -> RunConfig:
         steps=steps,
         model=ModelConfig(path="micro", prompts="micro", dtype="float32"),
         problems=ProblemsConfig(),
-        sampling=SamplingConfig(max_tokens=160),
-        learn=replace(run.learn, lr=3e-4),
-        evaluate=EvaluateConfig(every=5, samples=32, temperature=1.0, ks=(1, 5, 10, 20), validation_problems=60),
+        sampling=SamplingConfig(max_tokens=200),
+        learn=replace(run.learn, lr=1.5e-4),
+        evaluate=EvaluateConfig(every=6, samples=20, temperature=1.0, ks=(1, 5, 10, 20), validation_problems=60),
     )
 
 
 def micro_gasp() -> RunConfig:
     """Guided self-play in the embedded world."""
-    guided = GaspConfig(goalposts_per_step=16, tries_per_round=4, max_attempts=1, practice_per_step=96)
-    return micro(replace(gasp(), gasp=guided), steps=40)
+    guided = GaspConfig(goalposts_per_step=16, tries_per_round=4, max_attempts=1, reuse_tries=True)
+    return micro(replace(gasp(), gasp=guided), steps=30)
 
 
 def micro_azr() -> RunConfig:
     """Unguided self-play in the embedded world."""
-    free = AzrConfig(proposals_per_kind=32, answers_per_kind=32, references=2, seeds=64, tries=8, pairs=5)
-    return micro(replace(azr(), azr=free), steps=40)
+    free = AzrConfig(proposals_per_kind=32, answers_per_kind=32, references=2, seeds=64, pairs=5)
+    return micro(replace(azr(), azr=free), steps=30)
 
 
 def micro_rlvr() -> RunConfig:
     """RL on the train split of the embedded world."""
-    return micro(replace(rlvr(), rlvr=RlvrConfig(problems_per_step=32)), steps=40)
+    return micro(replace(rlvr(), rlvr=RlvrConfig(problems_per_step=32)), steps=30)
 
 
 def demo() -> RunConfig:
