@@ -187,7 +187,7 @@ def _evaluations(parts: Parts, step: int) -> Iterator[Evaluation]:
 def _matched_draws(parts: Parts, evaluations: Sequence[Evaluation]) -> Iterator[Evaluation]:
     """Fresh draws of the untrained model on every goalpost, as many as all evaluations of the trained one together.
 
-    Without them, more draws alone would look like progress (gasp.md §11.2).
+    Without them, more draws alone would look like progress (docs/algorithm.md, the matched-draw null).
     """
     trained = [e for e in evaluations if e.split == "goalposts" and e.step > 0]
     if trained and parts.config.matched_draws:

@@ -17,7 +17,7 @@ class Role(StrEnum):
 
 
 class Axis(StrEnum):
-    """What a rung varies (gasp.md §4.2). Drawn per lemma, kept by its lift."""
+    """What a rung varies (arXiv:2603.15957 §3.3.1). Drawn per lemma, kept by its lift."""
 
     IO = "io"
     """Instances and representation; the algorithmic motif stays."""
@@ -65,7 +65,7 @@ class Completion:
 
 
 class Rejection(StrEnum):
-    """Why a proposal was not accepted, in the paper's order of checks (gasp.md §4.4)."""
+    """Why a proposal was not accepted, in the paper's order of checks (arXiv:2603.15957 §3.3.1)."""
 
     MALFORMED = "malformed"
     UNSAFE = "unsafe"
@@ -220,7 +220,7 @@ class Phase:
     update: UpdateStats | None = None
     sampled_tokens: int = 0
     dissimilarity: float = 1.0
-    """Of a rung's accepted proposals from those accepted before (gasp.md §4.4, Eq. 7): near 0, diversity collapsed."""
+    """Of a rung's accepted proposals from those accepted before (arXiv:2603.15957 Eq. 7): near 0, diversity collapsed."""
 
 
 @dataclass(frozen=True, slots=True)

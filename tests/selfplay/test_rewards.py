@@ -1,4 +1,4 @@
-"""Golden values of gasp.md §4.3 and laws of the reward family."""
+"""Golden values of Eq. 5 and 6 of arXiv:2603.15957, and laws of the reward family."""
 
 import math
 
@@ -45,7 +45,7 @@ def test_learnability_peaks_at_one_where_it_says(peak: float, sharpness: float, 
 
 
 def test_expected_lift_reward_peaks_near_a_true_rate_of_one_fifth() -> None:
-    """gasp.md §4.3, the finite-N effect: E over k ~ Binomial(10, p)."""
+    """The effect of a finite N: E over k ~ Binomial(10, p)."""
 
     def expected(p: float, rung: RungConfig) -> float:
         chances = [math.comb(10, k) * p**k * (1 - p) ** (10 - k) for k in range(11)]

@@ -1,4 +1,4 @@
-"""Which goalposts come next: uniformly, without replacement within an epoch (gasp.md §13 no. 6)."""
+"""Which goalposts come next: uniformly, without replacement within an epoch (the paper leaves the rule open; this is ours)."""
 
 from collections.abc import Sequence
 

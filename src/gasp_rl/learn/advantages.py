@@ -19,7 +19,7 @@ def trr_token(groups: Sequence[RolloutGroup]) -> Advantages:
     """Task-relative REINFORCE++ as AZR's code computes it: statistics over *tokens* of each (role, kind).
 
     A_i = (R_i - mu) / sqrt(var + 1e-8), mu = sum L_i R_i / sum L_i, var = sum L_i (R_i - mu)^2 / (sum L_i - 1),
-    with L_i the completion's tokens, so that long completions weigh more (azr.md §4.1).
+    with L_i the completion's tokens, so that long completions weigh more.
     """
     return _task_relative(groups, lambda rollout: len(rollout.completion.tokens))
 

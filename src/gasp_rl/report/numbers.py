@@ -132,7 +132,7 @@ CHECKS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
     ("were new", (Rejection.DUPLICATE,)),
     ("accepted", (Rejection.TOO_HARD, Rejection.TOO_EASY)),
 )
-"""The checks in their order (gasp.md §4.4): the words for what passes each, and the rejections it can give."""
+"""The checks in their order (arXiv:2603.15957 §3.3.1): the words for what passes each, and the rejections it can give."""
 
 
 def funnel(written: Sequence[Proposal]) -> list[Stage]:

@@ -13,7 +13,7 @@ from gasp_rl.config import Limits
 
 
 class Status(StrEnum):
-    """What a program did (sandbox.md §5.7)."""
+    """What a program did."""
 
     OK = "ok"
     COMPILE_ERROR = "compile_error"

@@ -1,4 +1,4 @@
-"""Unguided self-play: Absolute Zero's three free proposal kinds and three answer kinds (azr.md §2-3).
+"""Unguided self-play: Absolute Zero's three free proposal kinds and three answer kinds (arXiv:2505.03335).
 
 The baseline without goalposts. Everything valid is kept, whatever its pass rate; the proposer earns 1 - p.
 """

@@ -1,4 +1,4 @@
-"""Is this task new? Cosine similarity of message and program to every item ever accepted (gasp.md §4.4).
+"""Is this task new? Cosine similarity of message and program to every item ever accepted (arXiv:2603.15957 §3.3.1).
 
 The default embedder needs no download: it counts pieces of the normalised program and of the words at several scales,
 from single tokens to the whole, and hashes the counts into a vector. Renamed variables, docstrings, comments and layout
@@ -359,7 +359,7 @@ class NoveltyArchive:
         return screened
 
     def dissimilarity(self, proposals: Sequence[Proposal], rung: str) -> float:
-        """Mean over the batch of the mean over that rung's accepted items of 1 - similarity (gasp.md §4.4, Eq. 7).
+        """Mean over the batch of the mean over that rung's accepted items of 1 - similarity (arXiv:2603.15957 Eq. 7).
 
         Call it before the batch is added; 1 where there is nothing to compare.
         """

@@ -31,7 +31,7 @@ class Climb:
     """The student's tries at what was accepted, if the recipe learns from them."""
     sampled_tokens: int = 0
     dissimilarity: float = 1.0
-    """Of what was accepted from what had been accepted before (gasp.md §4.4, Eq. 7)."""
+    """Of what was accepted from what had been accepted before (arXiv:2603.15957 Eq. 7)."""
 
     @property
     def accepted(self) -> tuple[Proposal, ...]:
@@ -70,7 +70,7 @@ class Play:
         ]
 
     def propose(self, rung: RungConfig, frontier: Sequence[Foothold], step: int) -> Climb:
-        """Rejection sampling (gasp.md §4.4): rounds of proposals until every foothold is climbed or given up and
+        """Rejection sampling (arXiv:2603.15957 §3.3.1, App. D): rounds of proposals until every foothold is climbed or given up and
         there are `min_programs` of them, or `max_attempts` rounds are over.
         """
         self.observer.phase(rung.name)
@@ -105,7 +105,7 @@ class Play:
         )
 
     def practice_tasks(self, accepted: Sequence[Proposal], step: int) -> list[Task]:
-        """New tasks first, the rest from the buffer; each turned into one of the kinds, uniformly (gasp.md §5)."""
+        """New tasks first, the rest from the buffer; each turned into one of the kinds, uniformly (arXiv:2603.15957 §3.3.2)."""
         rng = stream(self.seed, step, "practice")
         n = self.cfg.practice_per_step
         chosen = list(accepted) if len(accepted) <= n else rng.sample(list(accepted), n)

@@ -1,11 +1,12 @@
-"""What teacher and student earn: pure functions of counts. Sources: gasp.md §4.3 (paper Eq. 4-6), azr.md §3."""
+"""What teacher and student earn: pure functions of counts (arXiv:2603.15957 Eq. 4-6; AZR: arXiv:2505.03335 and its code)."""
 
 from gasp_rl.config import RungConfig, StudentRewards, TeacherRewards
 from gasp_rl.rollout import Judgement, Rejection
 
 
 def learnability(p: float, peak: float, sharpness: float) -> float:
-    """R(p; a, b) = [ (p/a) ((1-p)/(1-a))^((1-a)/a) ]^b, which is 1 at p = a and falls to 0 at 0 and 1 (paper App. A)."""
+    """R(p; a, b) = [ (p/a) ((1-p)/(1-a))^((1-a)/a) ]^b, which is 1 at p = a and falls to 0 at 0 and 1; the paper's Eq. 5 is
+    (a, b) = (0.5, 5), its Eq. 6 (0.1, 1)."""
     if p <= 0.0 or p >= 1.0:
         return 0.0
     ratio = (p / peak) * ((1.0 - p) / (1.0 - peak)) ** ((1.0 - peak) / peak)

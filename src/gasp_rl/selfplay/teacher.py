@@ -1,6 +1,6 @@
 """The teacher: shown a goalpost or a rung, it writes proposals; each is screened in the paper's order of checks.
 
-malformed -> unsafe -> invalid -> non-deterministic -> too similar -> outside the pass-rate band (gasp.md §4.4).
+malformed -> unsafe -> invalid -> non-deterministic -> too similar -> outside the pass-rate band (arXiv:2603.15957 §3.3.1).
 A check is reached only by what passed all earlier ones, so no rollout is spent on a proposal that cannot be accepted.
 """
 
