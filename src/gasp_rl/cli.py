@@ -23,7 +23,7 @@ from gasp_rl import __version__
 from gasp_rl.config import EvaluateConfig, ModelConfig, RunConfig, SamplingConfig, SandboxConfig
 from gasp_rl.errors import ConfigError, GaspError, ProblemFileError, RunError
 from gasp_rl.problems.jsonl import read_problems, write_problems
-from gasp_rl.recipes import RECIPES, azr, demo, micro_azr, micro_rlvr, rlvr
+from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr, rlvr
 from gasp_rl.report.text import visible
 from gasp_rl.report.words import evaluated, plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run
@@ -99,8 +99,8 @@ else:
     _unset = {"candidates": tyro.MISSING, "out": tyro.MISSING}
     Size = tyro.extras.subcommand_type_from_defaults(
         {
-            "micro": Mining(**_unset, rlvr=micro_rlvr(), azr=micro_azr()),
-            "paper": Mining(**_unset, rlvr=rlvr(), azr=azr()),
+            "micro": Mining(**_unset, rlvr=filtering(micro_rlvr()), azr=filtering(micro_azr())),
+            "paper": Mining(**_unset, rlvr=rlvr(), azr=filtering(azr())),
         },
         {"micro": "With the embedded model.", "paper": "At the paper's size: a 7B model."},
     )

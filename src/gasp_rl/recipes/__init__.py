@@ -79,6 +79,11 @@ def micro_rlvr() -> RunConfig:
     return micro(replace(rlvr(), rlvr=RlvrConfig(problems_per_step=32)), steps=30)
 
 
+def filtering(run: RunConfig) -> RunConfig:
+    """A recipe as a goalpost filter: pass@100, half way and at the end."""
+    return replace(run, evaluate=replace(run.evaluate, samples=100, every=max(1, run.steps // 2)))
+
+
 def demo() -> RunConfig:
     """`gasp demo`: guided self-play in the embedded world, sized for two CPU cores and a few minutes."""
     return replace(micro_gasp(), recipe="demo")
