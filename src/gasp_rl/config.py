@@ -63,7 +63,8 @@ LIFT = RungConfig("lift", sees="previous", direction="harder", band=Band(1, 5), 
 @dataclass(frozen=True, slots=True)
 class TeacherRewards:
     """What a proposal earns that misses its band or never comes so far. The paper: -1 for format errors, -0.5 outside the
-    band (Eq. 5 and 6); the others are ours."""
+    band (Eq. 5 and 6); the others are ours.
+    """
 
     malformed: float = -1.0
     unsafe: float = -1.0

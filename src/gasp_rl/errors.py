@@ -1,12 +1,12 @@
 """Faults of ours and of our users, drawn as a tree. What a model wrote is never an exception: it is data.
 
-    GaspError                 something a person has to read; the command line prints it as one line
-    ├── ConfigError           an unknown key, a value out of range, a combination that cannot work
-    ├── ProblemFileError      a problem file that cannot be read: file, line, field, reason
-    ├── ModelError            a model directory that is missing, broken or refused
-    ├── SandboxError          the sandbox cannot start here, or cannot enforce what was asked
-    ├── EngineError           the engine failed or was asked for what it cannot do
-    └── RunError              a run directory that cannot be created, written or read
+GaspError                 something a person has to read; the command line prints it as one line
+├── ConfigError           an unknown key, a value out of range, a combination that cannot work
+├── ProblemFileError      a problem file that cannot be read: file, line, field, reason
+├── ModelError            a model directory that is missing, broken or refused
+├── SandboxError          the sandbox cannot start here, or cannot enforce what was asked
+├── EngineError           the engine failed or was asked for what it cannot do
+└── RunError              a run directory that cannot be created, written or read
 """
 
 

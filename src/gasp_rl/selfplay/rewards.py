@@ -6,7 +6,8 @@ from gasp_rl.rollout import Judgement, Rejection
 
 def learnability(p: float, peak: float, sharpness: float) -> float:
     """R(p; a, b) = [ (p/a) ((1-p)/(1-a))^((1-a)/a) ]^b, which is 1 at p = a and falls to 0 at 0 and 1; the paper's Eq. 5 is
-    (a, b) = (0.5, 5), its Eq. 6 (0.1, 1)."""
+    (a, b) = (0.5, 5), its Eq. 6 (0.1, 1).
+    """
     if p <= 0.0 or p >= 1.0:
         return 0.0
     ratio = (p / peak) * ((1.0 - p) / (1.0 - peak)) ** ((1.0 - peak) / peak)

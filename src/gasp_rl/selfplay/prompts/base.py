@@ -43,8 +43,9 @@ class PromptSet(Protocol):
         """Strings that end a completion."""
         ...
 
-    def teach(self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None,
-              pairs: int) -> Prompt:
+    def teach(
+        self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None, pairs: int
+    ) -> Prompt:
         """Ask the teacher for one rung. Exactly what `rung.sees` names is given; the rest is None."""
         ...
 
@@ -64,8 +65,9 @@ class PromptSet(Protocol):
         """Message, program and exactly `pairs` inputs from the teacher's reply to `teach`."""
         ...
 
-    def read_free_proposal(self, kind: Kind, references: Sequence[Proposal], text: str,
-                           pairs: int) -> Draft | Unreadable:
+    def read_free_proposal(
+        self, kind: Kind, references: Sequence[Proposal], text: str, pairs: int
+    ) -> Draft | Unreadable:
         """The reply to `propose_freely`: program and one input, or message and inputs for the reference's program."""
         ...
 
