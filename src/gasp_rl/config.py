@@ -233,6 +233,8 @@ class LearnConfig:
 class EvaluateConfig:
     every: int = 2
     """Iterations between evaluations (paper App. D)."""
+    at_start: bool = True
+    """Evaluate the untrained model too, before the first iteration."""
     samples: int = 100
     """Draws per problem; pass@k needs samples >= k."""
     temperature: float = 0.6
