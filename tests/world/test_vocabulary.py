@@ -23,7 +23,7 @@ def test_printable_ascii_survives(text: str) -> None:
 
 def test_the_text_of_the_world_survives_and_is_short() -> None:
     lengths: list[int] = []
-    for problem in load("validation") + load("goalposts"):
+    for problem in load("validation") + load("candidates"):
         for text in (problem.reference, problem.statement, MICRO.ask_problem(problem)):
             assert isinstance(text, str)
             tokens = TOKENIZER.encode(text)
@@ -61,7 +61,7 @@ def test_a_saved_tokenizer_is_read_by_transformers(tmp_path: Path) -> None:
 
     again = AutoTokenizer.from_pretrained(tmp_path)
 
-    text = load("goalposts")[0].reference
+    text = load("candidates")[0].reference
     assert again.encode(text) == TOKENIZER.encode(text)
     assert again.decode(again.encode(text)) == text
     assert again.eos_token_id == 1

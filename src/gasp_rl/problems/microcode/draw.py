@@ -1,5 +1,6 @@
 """The random side of MicroCode: compositions from a Zipf prior, inputs, and the easier and harder variants of one."""
 
+import ast
 import random
 from bisect import bisect
 from collections.abc import Sequence
@@ -113,6 +114,24 @@ def output_of(composition: Composition, value: Input) -> Output:
     if composition.rows:
         return composition.on_rows([row for row in value if isinstance(row, list)])
     return composition.on_list([number for number in value if isinstance(number, int)])
+
+
+def read_input(text: str) -> Input | None:
+    """A list of numbers or a list of rows of numbers; None for anything else."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
+    if not isinstance(value, list):
+        return None
+    flat = all(type(item) is int for item in value)
+    rows = all(type(item) is list and all(type(number) is int for number in item) for item in value)
+    return value if flat or rows else None
+
+
+def fits(value: Input, composition: Composition) -> bool:
+    """Whether the composition is defined on it. An empty list is both a list and a list of no rows."""
+    return all(isinstance(item, list) is composition.rows for item in value)
 
 
 def _within_bounds(value: Output) -> bool:

@@ -1,16 +1,17 @@
 """The shipped problems of MicroCode and what is held out of pretraining for their sake.
 
 Four splits, drawn from one seed: validation and test of depth 1 to 5 with all operations well mixed, train of the same
-depths with operations as frequent as in pretraining, and goalpost candidates of depth 6 to 7 rich in rare operations. `python -m gasp_rl.problems.microcode.splits` writes them
-again, byte for byte.
+depths with operations as frequent as in pretraining, and candidates for goalposts of depth 6 to 7 rich in rare
+operations. `python -m gasp_rl.problems.microcode.splits` writes them again, byte for byte. (The shipped goalposts are
+those candidates that the filters left.)
 
 Held out are the operation sequences, whatever their constants, and the behaviours on the probes, whatever the program,
-of every validation, test and goalpost problem of depth 2 or more, and of every lemma of three steps or more that can be
-cut from a goalpost. Shorter cuts necessarily recur: there are only some 1,600 sequences of two operations.
+of every validation, test and candidate problem of depth 2 or more, and of every lemma of three steps or more that can
+be cut from a candidate. Shorter cuts necessarily recur: there are only some 1,600 sequences of two operations.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -45,11 +46,10 @@ from gasp_rl.problems.microcode.operations import (
 from gasp_rl.streams import stream
 
 SEED = 2026
-SIZES = {"train": 300, "validation": 150, "test": 150, "goalposts": 240}
 SHALLOW = {1: 0.14, 2: 0.3, 3: 0.3, 4: 0.2, 5: 0.06}
 """Depths of train, validation and test problems."""
 DEEP = {6: 0.4, 7: 0.6}
-"""Depths of goalpost candidates."""
+"""Depths of candidates."""
 MIXED = Prior(exponent=0.7)
 USUAL = Prior(exponent=1.4)
 RARE_FROM = 18
@@ -60,8 +60,12 @@ HELD_CUT = 3
 """Shortest cut of a goalpost that is held out."""
 
 
+Drawing: TypeAlias = Callable[[int, random.Random], Composition]
+"""A composition of the given depth."""
+
+
 def load(split: str, folder: Path = MICROCODE) -> list[Problem]:
-    """The shipped problems of a split: train, validation, test or goalposts."""
+    """The shipped problems of a split: train, validation, test, candidates, or goalposts."""
     decoder = msgspec.json.Decoder(Problem)
     return [decoder.decode(line) for line in (folder / f"{split}.jsonl").read_bytes().splitlines()]
 
@@ -77,20 +81,21 @@ class Holdout:
         return composition.names not in self.names and behaviour(composition) not in self.behaviours
 
 
-def protected(composition: Composition, *, goalpost: bool) -> list[Composition]:
-    """What a problem holds out: itself if it has two steps or more; of a goalpost, also its longer cuts."""
+def protected(composition: Composition, *, with_cuts: bool) -> list[Composition]:
+    """What a problem holds out: itself if it has two steps or more, and its longer cuts if lemmas are made of it."""
     itself = [composition] if composition.depth > 1 else []
-    return itself + ([cut for cut in cuts(composition) if cut.depth >= HELD_CUT] if goalpost else [])
+    return itself + ([cut for cut in cuts(composition) if cut.depth >= HELD_CUT] if with_cuts else [])
 
 
 def holdout(folder: Path = MICROCODE) -> Holdout:
-    """What the shipped validation, test and goalpost problems hold out."""
+    """What the shipped validation, test and candidate problems hold out."""
     held: list[Composition] = []
-    for split in ("validation", "test", "goalposts"):
-        for problem in load(split, folder):
-            composition = read_program(problem.reference)
-            assert composition is not None, f"{problem.id} has a reference that is not of the world"
-            held += protected(composition, goalpost=split == "goalposts")
+    for split in SPLITS:
+        if split.held:
+            for problem in load(split.file, folder):
+                composition = read_program(problem.reference)
+                assert composition is not None, f"{problem.id} has a reference that is not of the world"
+                held += protected(composition, with_cuts=split.with_cuts)
     return Holdout(frozenset(c.names for c in held), frozenset(behaviour(c) for c in held))
 
 
@@ -139,8 +144,27 @@ def draw_usual(depth: int, rng: random.Random) -> Composition:
     return draw_composition(USUAL, depth, rng, ROWS)
 
 
-Drawing: TypeAlias = Callable[[int, random.Random], Composition]
+@dataclass(frozen=True, slots=True)
+class Split:
+    name: str
+    """In ids and seeds."""
+    file: str
+    size: int
+    depths: dict[int, float]
+    draw: Drawing
+    held: bool = True
+    """Whether pretraining must not show these problems."""
+    with_cuts: bool = False
+    """Nor the lemmas that can be cut from them."""
 
+
+SPLITS = (
+    Split("goalposts", "candidates", 240, DEEP, draw_goalpost, with_cuts=True),
+    Split("test", "test", 150, SHALLOW, draw_mixed),
+    Split("validation", "validation", 150, SHALLOW, draw_mixed),
+    Split("train", "train", 300, SHALLOW, draw_usual, held=False),
+)
+"""In the order in which they are drawn: none repeats a function of those before it."""
 
 EDGES: tuple[list[int], ...] = ([], [7], [-4])
 
@@ -176,38 +200,29 @@ def make_problem(split: str, place: int, composition: Composition, rng: random.R
 
 def _single_behaviours() -> frozenset[tuple[str, ...]]:
     """Behaviours of all programs of one step, and of doing nothing: no longer problem may be one of them."""
-    return frozenset(behaviour(Composition((Step(operation, constant),)))
-                     for operation in OPERATIONS + REDUCERS for constant in operation.constants)
+    single = (Composition((Step(operation, constant),)) for operation in OPERATIONS + REDUCERS
+              for constant in operation.constants)
+    return frozenset(map(behaviour, (*single, Composition(()))))
 
 
-def draw_split(split: str, draw: Drawing, depths: dict[int, float], seen: set[tuple[str, ...]],
-               seed: int) -> list[Problem]:
+def draw_split(split: Split, seen: set[tuple[str, ...]], seed: int) -> list[Problem]:
     """Distinct problems whose every step matters; `seen` are the behaviours of other splits, and grows."""
-    goalpost = split == "goalposts"
     single = _single_behaviours()
     problems: list[Problem] = []
-    for place in range(SIZES[split]):
-        rng = stream(seed, "microcode", split, place)
-        depth, = rng.choices(list(depths), list(depths.values()))
+    for place in range(split.size):
+        rng = stream(seed, "microcode", split.name, place)
+        depth, = rng.choices(list(split.depths), list(split.depths.values()))
         problem = None
         while problem is None:
-            composition = draw(depth, rng)
-            held = protected(composition, goalpost=goalpost)
+            composition = split.draw(depth, rng)
+            held = protected(composition, with_cuts=split.with_cuts)
             if behaviour(composition) not in seen and all(is_irreducible(c) and behaviour(c) not in single
                                                           for c in held):
-                problem = make_problem(split, place, composition, rng)
+                problem = make_problem(split.name, place, composition, rng)
                 if problem is not None and depth > 1:
                     seen.add(behaviour(composition))
         problems.append(problem)
     return problems
-
-
-def draw_splits(seed: int = SEED) -> dict[str, list[Problem]]:
-    seen: set[tuple[str, ...]] = set()
-    order: Sequence[tuple[str, Drawing, dict[int, float]]] = (
-        ("goalposts", draw_goalpost, DEEP), ("test", draw_mixed, SHALLOW), ("validation", draw_mixed, SHALLOW),
-        ("train", draw_usual, SHALLOW))
-    return {split: draw_split(split, draw, depths, seen, seed) for split, draw, depths in order}
 
 
 def write_jsonl(problems: Iterable[Problem], path: Path) -> None:
@@ -218,9 +233,11 @@ def write_jsonl(problems: Iterable[Problem], path: Path) -> None:
 def main(folder: Path = MICROCODE, seed: int = SEED) -> None:
     """Write the splits of MicroCode as JSONL."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, problems in draw_splits(seed).items():
-        write_jsonl(problems, folder / f"{split}.jsonl")
-        print(f"{split}: {len(problems)} problems")
+    seen: set[tuple[str, ...]] = set()
+    for split in SPLITS:
+        problems = draw_split(split, seen, seed)
+        write_jsonl(problems, folder / f"{split.file}.jsonl")
+        print(f"{split.file}: {len(problems)} problems")
 
 
 if __name__ == "__main__":
