@@ -121,3 +121,16 @@ def test_arguments_are_read_without_parentheses(written: str, spelled: str) -> N
 @pytest.mark.parametrize("text", ["1) or (1", "1), (2", "1], [2", "1] + [2", "*[1]", "x=1", ",", "1, , 2"])
 def test_text_that_is_more_than_arguments_is_refused(text: str) -> None:
     assert canonical_arguments(text) is None
+
+
+def test_a_string_of_brackets_is_no_deep_value() -> None:
+    text = "(" * 500 + ")" * 500
+
+    assert decode(spell(text)) == text
+    assert canonical(spell([text, '"[' * 200])) == spell([text, '"[' * 200])
+
+
+@pytest.mark.parametrize("chain", ["1+", "not ", "lambda:", "a.", "a if b else ", "- - "])
+def test_a_chain_of_operators_of_any_length_is_refused_and_harms_nobody(chain: str) -> None:
+    with pytest.raises(ValueError, match="not a value"):
+        decode(chain * (1_000_000 // len(chain)) + "1")

@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 64
 MAX_DIGITS: Final = 4_300
 
 _OPENERS, _CLOSERS = frozenset("([{"), frozenset(")]}")
+_STRINGS = re.compile(r"'(?:[^'\\]|\\.)*'" + r'|"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SIGNS = re.compile(r"(?:[-+~]\s*){8}")
 _SPELLED = {"nan": math.nan, "inf": math.inf}
 
@@ -97,9 +98,9 @@ def _parse(text: str, max_text: int = MAX_TEXT) -> object:
 
 
 def _depth(text: str) -> int:
-    """Upper bound of bracket nesting; brackets inside strings count too, which only refuses more."""
+    """Upper bound of bracket nesting outside strings: a string of brackets is no nest."""
     deepest = depth = 0
-    for character in text:
+    for character in _STRINGS.sub("", text):
         if character in _OPENERS:
             depth += 1
             deepest = max(deepest, depth)
