@@ -1,6 +1,7 @@
 """From settings to live objects: the one module that names concrete classes."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from gasp_rl import __version__
 from gasp_rl.config import LearnConfig, ModelConfig, NoveltyConfig, RunConfig, SamplingConfig, SandboxConfig
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
+from gasp_rl.errors import ProblemFileError
 from gasp_rl.evaluate import evaluate
 from gasp_rl.learn.learner import Learner
 from gasp_rl.loop import Run, azr_iteration, gasp_iteration, rlvr_iteration, train
@@ -120,7 +122,12 @@ def problem_set(name: str, split: str) -> tuple[Problem, ...]:
     if not name:
         return ()
     path = Path(str(files("gasp_rl"))) / "data" / "microcode" / f"{split}.jsonl" if name == "micro" else Path(name)
-    return read_problems(path).problems
+    found = read_problems(path)
+    if not found.problems:
+        reasons = Counter(row.reason for row in found.excluded).most_common(1)
+        left_out = f"all {len(found.excluded)} are left out, most for: {reasons[0][0]}" if reasons else "it is empty"
+        raise ProblemFileError(f"{path}: no problem that can be used as {split}: {left_out}")
+    return found.problems
 
 
 def evaluate_model(

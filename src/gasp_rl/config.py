@@ -16,6 +16,12 @@ def require(holds: bool, path: str, rule: str, value: object) -> None:
         raise ConfigError(f"{path} must be {rule}, got {value!r}")
 
 
+def require_at_least(least: int, section: object, path: str, *names: str) -> None:
+    """Refuse counts of a section that are smaller."""
+    for name in names:
+        require(getattr(section, name) >= least, f"{path}{name}", f"at least {least}", getattr(section, name))
+
+
 @dataclass(frozen=True, slots=True)
 class Band:
     """Acceptable pass rates, as integers over `of`, so that 3 of 10 is never below 0.3."""
@@ -161,18 +167,12 @@ class GaspConfig:
             self.ladder[0].sees,
         )
         require(0 < self.public_pairs < self.pairs, "gasp.public_pairs", "between 1 and pairs - 1", self.public_pairs)
-        for name in (
-            "goalposts_per_step",
-            "tries_per_round",
-            "tries_per_axis",
-            "max_attempts",
-            "min_programs",
-            "tries",
-            "practice_per_step",
-            "practice_rollouts",
-            "buffer_capacity",
-        ):
-            require(getattr(self, name) >= 1, f"gasp.{name}", "at least 1", getattr(self, name))
+        names = [rung.name for rung in self.ladder]
+        require(len(set(names)) == len(names), "gasp.ladder", "rungs of different names", names)
+        require_at_least(
+            1, self, "gasp.", "goalposts_per_step", "tries_per_round", "tries_per_axis", "max_attempts",
+            "min_programs", "tries", "practice_per_step", "practice_rollouts", "buffer_capacity",
+        )  # fmt: skip
         require(len(self.axes) > 0, "gasp.axes", "at least one axis", self.axes)
         require(len(self.kinds) > 0, "gasp.kinds", "at least one kind", self.kinds)
 
@@ -197,6 +197,11 @@ class AzrConfig:
     buffer_capacity: int = 16_384
     """Per kind, the oldest evicted first (AZR's code keeps the oldest and drops the new: a bug)."""
 
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "azr.", "references", "seeds")
+        require_at_least(1, self, "azr.", "proposals_per_kind", "answers_per_kind", "tries", "buffer_capacity")
+        require_at_least(2, self, "azr.", "pairs")  # one public, one hidden
+
 
 @dataclass(frozen=True, slots=True)
 class RlvrConfig:
@@ -206,6 +211,9 @@ class RlvrConfig:
     group_size: int = 8
     correct: float = 1.0
     wrong: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "rlvr.", "problems_per_step", "group_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +236,14 @@ class LearnConfig:
     token_budget: int = 16_384
     """Prompt and completion tokens per micro-batch, padding included; changes memory, never the update."""
 
+    def __post_init__(self) -> None:
+        require(self.lr >= 0.0, "learn.lr", "0 or more", self.lr)
+        require(all(0.0 <= beta < 1.0 for beta in self.betas), "learn.betas", "from 0 to below 1", self.betas)
+        require(self.weight_decay >= 0.0, "learn.weight_decay", "0 or more", self.weight_decay)
+        for name in ("grad_clip", "clip_low", "clip_high", "constant"):
+            require(getattr(self, name) > 0.0, f"learn.{name}", "positive", getattr(self, name))
+        require_at_least(1, self, "learn.", "token_budget")
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluateConfig:
@@ -241,6 +257,13 @@ class EvaluateConfig:
     ks: tuple[int, ...] = (1, 5, 10, 20, 100)
     validation_problems: int = 0
     """Validation problems per evaluation; 0 = all."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "evaluate.", "every", "samples")
+        require(self.temperature >= 0.0, "evaluate.temperature", "0 (greedy) or more", self.temperature)
+        within = bool(self.ks) and min(self.ks) >= 1 and max(self.ks) <= self.samples
+        require(within, "evaluate.ks", f"from 1 to evaluate.samples, which is {self.samples}", self.ks)
+        require_at_least(0, self, "evaluate.", "validation_problems")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +294,9 @@ class SandboxConfig:
     """Refuse to run model-written code where the machine enforces less (see docs/sandbox.md)."""
     limits: Limits = Limits()
 
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "sandbox.", "workers")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -288,6 +314,10 @@ class ModelConfig:
     threads: int = 0
     """CPU threads of the model; 0 = one per core."""
 
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "model.", "batch_rows", "batch_tokens")
+        require_at_least(0, self, "model.", "threads")
+
 
 @dataclass(frozen=True, slots=True)
 class ProblemsConfig:
@@ -297,6 +327,9 @@ class ProblemsConfig:
     validation: str = "micro"
     max_goalposts: int = 0
     """Use the first so many; 0 = all."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "problems.", "max_goalposts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,3 +358,6 @@ class RunConfig:
         chosen = [name for name in ("gasp", "azr", "rlvr") if getattr(self, name) is not None]
         require(bool(chosen), "recipe", "one with a gasp, azr or rlvr section", self.recipe)
         require(not (self.gasp and self.azr), "recipe", "guided (gasp) or unguided (azr), not both", chosen)
+        for section, split in (("gasp", "goalposts"), ("rlvr", "train")):
+            named = section not in chosen or bool(getattr(self.problems, split))
+            require(named, f"problems.{split}", f"a problem file, since the recipe has a {section} section", "")

@@ -90,7 +90,11 @@ def train(run: Run) -> None:
         record(run.evaluate(0))
     for step in range(1, steps + 1):
         run.observer.iteration(step, steps)
-        run.journal.append(IterationRecord(run.iterate(step)))
+        iteration = run.iterate(step)
+        run.journal.append(IterationRecord(iteration))
+        for phase in iteration.phases:
+            if phase.update:
+                run.observer.update(phase.update)
         if step % every == 0 or step == steps:
             run.observer.phase("evaluate")
             record(run.evaluate(step))

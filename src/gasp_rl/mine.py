@@ -3,7 +3,8 @@
 1. Post-RL: the base model, and every checkpoint of RL on the train split.
 2. Unguided self-play: every evaluated checkpoint of an AZR run (the paper: one released checkpoint).
 3. Final RL: one more RL run, on what is left itself.
-A problem with a single passing sample anywhere is out. Passes are confirmed in a fresh sandbox, but out is out.
+A problem with a single passing sample anywhere is out, and so is one that was not asked as often as it should be (its
+prompt does not fit the model, the sandbox failed): nobody knows whether it is never solved.
 """
 
 from collections.abc import Sequence
@@ -33,10 +34,12 @@ class Filter:
     samples: int
     """Draws per problem at each evaluation."""
     evaluations: int
-    """Evaluated versions of the weights; the first is the untrained model."""
+    """Evaluated versions of the weights; those of the first filter begin with the untrained model."""
     given: int
     solved: tuple[str, ...]
     """Ids that had a passing sample at any evaluation."""
+    unsure: tuple[str, ...]
+    """Ids without one, and with fewer judged samples than asked for at some evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,11 @@ def mine(
     """Run the filters one after another, each on what the ones before it left. Writes goalposts.jsonl, filters.json
     and one run directory per filter into `out`. `rlvr.problems.max_goalposts` limits the candidates.
     """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds must be at least one, all different, got {tuple(seeds)}")
+    for config in (rlvr, azr):
+        if config.steps < 1:
+            raise ConfigError(f"{config.recipe}: steps must be at least 1 to filter anything, got {config.steps}")
     left = read_problems(candidates).problems[: rlvr.problems.max_goalposts or None]
     filters: list[Filter] = []
 
@@ -72,7 +80,8 @@ def mine(
         found = [e for e in read_journal(directory.journal).evaluations if e.split == "goalposts"]
         one, left = _filtered(name, config, seed, left, found)
         filters.append(one)
-        observer.note(f"{name}: {one.given} problems, {len(one.solved)} solved, {len(left)} left")
+        unsure = f", {len(one.unsure)} unsure" if one.unsure else ""
+        observer.note(f"{name}: {one.given} problems, {len(one.solved)} solved{unsure}, {len(left)} left")
 
     for seed in seeds:
         run(f"1-rlvr-seed{seed}", rlvr, seed)
@@ -88,9 +97,12 @@ def mine(
 def _filtered(
     name: str, config: RunConfig, seed: int, given: Sequence[Problem], evaluations: Sequence[Evaluation]
 ) -> tuple[Filter, tuple[Problem, ...]]:
-    solved = {score.problem for evaluation in evaluations for score in evaluation.scores if score.passes}
+    samples = config.evaluate.samples
+    scores = [score for evaluation in evaluations for score in evaluation.scores]
+    solved = {score.problem for score in scores if score.passes}
+    unsure = {score.problem for score in scores if score.samples < samples} - solved
     one = Filter(
-        name, config.recipe, seed, config.steps, config.evaluate.samples, len(evaluations), len(given),
-        tuple(sorted(solved)),
+        name, config.recipe, seed, config.steps, samples, len(evaluations), len(given),
+        tuple(sorted(solved)), tuple(sorted(unsure)),
     )  # fmt: skip
-    return one, tuple(problem for problem in given if problem.id not in solved)
+    return one, tuple(problem for problem in given if problem.id not in solved | unsure)

@@ -18,7 +18,7 @@ class Observer(Protocol):
         ...
 
     def progress(self, done: int, total: int) -> None:
-        """Items of the current phase that are finished."""
+        """So many of the prompts that are being sampled together have all their completions."""
         ...
 
     def sampling(self, tokens: int) -> None:

@@ -41,10 +41,11 @@ class Policy:
                 requests.append(SampleRequest(tokens, n, params, seed))
                 places.append(place)
 
-        for index, samples in self._engine.sample(requests):
+        for done, (index, samples) in enumerate(self._engine.sample(requests), start=1):
             count = sum(len(sample.tokens) for sample in samples)
             self.sampled_tokens += count
             self._observer.sampling(count)
+            self._observer.progress(done, len(requests))
             yield places[index], [self._completion(sample) for sample in samples]
 
     def _completion(self, sample: Sample) -> Completion:
