@@ -5,7 +5,7 @@ ARGS ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint types layers fast slow test test-browser test-data test-gpu format clean
+.PHONY: help demo check lint types layers fast slow test test-browser test-data test-gpu golden format clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ test-data: .venv/dev ## Read real problem files: make test-data DATA=folder
 
 test-gpu: .venv/dev ## What needs a CUDA device
 	@.venv/bin/python -m pytest -q -m gpu $(ARGS)
+
+golden: .venv/dev ## Write down the settings of every recipe again, when they were changed on purpose
+	@.venv/bin/python tests/golden/write.py
 
 format: .venv/dev ## Lay the code out
 	@.venv/bin/ruff check --quiet --fix

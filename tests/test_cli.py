@@ -9,7 +9,7 @@ from gasp_rl.cli import Demo, Export, Mine, Report, Train, Training, first_free,
 from gasp_rl.config import GaspConfig, RunConfig
 from gasp_rl.errors import ConfigError
 from gasp_rl.problems.jsonl import read_problems
-from gasp_rl.recipes import RECIPES, demo
+from gasp_rl.recipes import RECIPES, demo, filtering
 from gasp_rl.rollout import Iteration
 from gasp_rl.runs.directory import create_run
 from gasp_rl.runs.journal import IterationRecord, JournalWriter, Started
@@ -153,7 +153,7 @@ def test_the_filters_take_the_settings_of_their_runs() -> None:
     assert isinstance(command, Mine)
     assert command.size.seeds == (1, 2)
     assert command.size.rlvr.steps == 3
-    assert command.size.azr == RECIPES["micro-azr"]()
+    assert command.size.azr == filtering(RECIPES["micro-azr"]())
 
 
 def test_the_first_free_name_is_taken(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ A problem with a single passing sample anywhere is out, and so is one that was n
 prompt does not fit the model, the sandbox failed): nobody knows whether it is never solved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -20,7 +21,11 @@ from gasp_rl.problem import Problem
 from gasp_rl.problems.jsonl import read_problems, write_problems
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation
+from gasp_rl.runs.directory import RunDirectory
 from gasp_rl.runs.journal import read_journal
+
+RunRecipe: TypeAlias = Callable[[RunConfig, Path, Observer], RunDirectory]
+"""Runs a recipe into a new directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,13 @@ class Mined:
 
 
 def mine(
-    candidates: Path, rlvr: RunConfig, azr: RunConfig, seeds: Sequence[int], out: Path, observer: Observer
+    candidates: Path,
+    rlvr: RunConfig,
+    azr: RunConfig,
+    seeds: Sequence[int],
+    out: Path,
+    observer: Observer,
+    run_recipe: RunRecipe = run_recipe,
 ) -> Mined:
     """Run the filters one after another, each on what the ones before it left. Writes goalposts.jsonl, filters.json
     and one run directory per filter into `out`. `rlvr.problems.max_goalposts` limits the candidates.

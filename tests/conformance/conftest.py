@@ -72,7 +72,8 @@ def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     """Make a local engine; the same weights each time, whatever options are given."""
 
     def make(**options: int) -> LocalEngine:
-        return LocalEngine(peaked(request.param), tokenizer(), **options)  # type: ignore[arg-type]
+        engine: Callable[..., LocalEngine] = LocalEngine
+        return engine(peaked(request.param), tokenizer(), **options)
 
     return make
 

@@ -1,13 +1,14 @@
 """Laws of credit assignment."""
 
 import math
+import random
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gasp_rl.learn.advantages import grpo, reinforce, rloo, trr_sequence, trr_token
+from gasp_rl.learn.advantages import Estimator, grpo, reinforce, rloo, trr_sequence, trr_token
 from gasp_rl.rollout import Completion, Role, Rollout, RolloutGroup
 
 ROLES = ((Role.TEACHER, "lemma"), (Role.TEACHER, "lift"), (Role.STUDENT, "induction"))
@@ -68,9 +69,9 @@ def test_sequence_whitened_advantages_have_mean_zero_over_rollouts(made: list[Ro
 
 
 @given(groups, st.randoms(use_true_random=False))
-def test_advantages_do_not_depend_on_the_order_of_groups(made: list[RolloutGroup], rng: object) -> None:
+def test_advantages_do_not_depend_on_the_order_of_groups(made: list[RolloutGroup], rng: random.Random) -> None:
     order = list(range(len(made)))
-    rng.shuffle(order)  # type: ignore[attr-defined]
+    rng.shuffle(order)
     for estimator in (trr_token, trr_sequence, grpo, rloo):
         straight = estimator(made)
         shuffled = estimator([made[i] for i in order])
@@ -120,8 +121,8 @@ def test_rloo_compares_with_the_others() -> None:
 
 
 @pytest.mark.parametrize("estimator", [trr_token, trr_sequence, grpo, rloo])
-def test_nothing_to_compare_gives_no_advantage(estimator: object) -> None:
+def test_nothing_to_compare_gives_no_advantage(estimator: Estimator) -> None:
     alone = group(ROLES[0], [rollout(1.0)])
     equal = group(ROLES[1], [rollout(0.3), rollout(0.3)])
 
-    assert estimator([alone, equal]) == [[0.0], [0.0, 0.0]]  # type: ignore[operator]
+    assert estimator([alone, equal]) == [[0.0], [0.0, 0.0]]

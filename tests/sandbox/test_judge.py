@@ -1,0 +1,473 @@
+"""Was it right? Programs here are run by a sandbox that knows them by heart, so only the judge is on trial."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gasp_rl.problem import CompareKind, Comparison, Encoding, IoMode, Problem, TestCase
+from gasp_rl.rollout import Judgement, Pair, Rejection
+from gasp_rl.sandbox.base import Execution, Job, Result, Status
+from gasp_rl.sandbox.judge import (
+    ALLOWED_IMPORTS,
+    BANNED_NAMES,
+    Checked,
+    Program,
+    Verdict,
+    check,
+    grade_abduction,
+    grade_deduction,
+    grade_pairs,
+    grade_problems,
+    policy_breach,
+    same_output,
+    same_value,
+)
+from gasp_rl.sandbox.scripted import ScriptedSandbox
+
+ADD_ONE = "def f(x):\n    return x + 1"
+NO_WORKER = Execution(Status.INFRA, (), "no worker")
+
+
+def gave(*values: str) -> Execution:
+    return Execution(Status.OK, tuple(Result(Status.OK, value) for value in values))
+
+
+def add_one(job: Job) -> Execution:
+    return gave(*(str(int(text) + 1) for text in job.inputs))
+
+
+def failed(status: Status, *values: str) -> Execution:
+    """Some values, then an end."""
+    return Execution(status, (*gave(*values).results, Result(status, "", "why")), "why")
+
+
+# Proposals
+
+
+def checked(execute: Callable[[Job], Execution], source: str = ADD_ONE, *inputs: str) -> Checked:
+    ((_, found),) = check(ScriptedSandbox(execute), [Program(source, inputs or ("1", "2"))])
+    return found
+
+
+def test_a_program_that_agrees_with_itself_is_accepted_with_canonical_inputs_and_outputs() -> None:
+    found = checked(add_one, ADD_ONE, "  1", "0x2")
+
+    assert found == Checked(None, "", ("1", "2"), ("2", "3"))
+
+
+def test_the_second_process_has_another_hash_seed_and_the_inputs_backwards() -> None:
+    sandbox = ScriptedSandbox(add_one)
+
+    list(check(sandbox, [Program(ADD_ONE, ("1", "2", "3"))]))
+
+    first, second = sandbox.jobs
+    assert first.inputs == ("1", "2", "3")
+    assert second.inputs == ("3", "2", "1")
+    assert first.hash_seed != second.hash_seed
+
+
+def test_a_program_that_disagrees_with_itself_is_refused_and_told_where() -> None:
+    seeds: list[int] = []
+
+    def moody(job: Job) -> Execution:
+        seeds.append(job.hash_seed)
+        return add_one(job) if len(seeds) == 1 else gave("3", "7")  # f(2), then f(1)
+
+    found = checked(moody)
+
+    assert found == Checked(Rejection.NONDETERMINISTIC, "f(1) gave 2, then 7")
+
+
+def test_failing_in_the_first_run_is_invalid_and_only_in_the_second_nondeterministic() -> None:
+    def fails_in(run: int) -> Callable[[Job], Execution]:
+        runs = iter(range(2))
+        return lambda job: failed(Status.RUNTIME_ERROR) if next(runs) == run else add_one(job)
+
+    assert checked(fails_in(0)) == Checked(Rejection.INVALID, "runtime_error: why")
+    assert checked(fails_in(1)) == Checked(Rejection.NONDETERMINISTIC, "second run: runtime_error: why")
+
+
+@pytest.mark.parametrize("run", [0, 1])
+def test_a_fault_of_ours_in_either_run_is_not_held_against_the_program(run: int) -> None:
+    runs = iter(range(2))
+
+    found = checked(lambda _: NO_WORKER if next(runs) == run else failed(Status.MEMORY))
+
+    assert found == Checked(Rejection.SANDBOX_FAULT, "no worker")
+
+
+def test_an_input_that_is_no_literal_is_refused_before_anything_runs() -> None:
+    sandbox = ScriptedSandbox(add_one)
+
+    found = dict(check(sandbox, [Program(ADD_ONE, ("1", "__import__('os')"))]))
+
+    assert found == {0: Checked(Rejection.MALFORMED, "input is not a literal: __import__('os')")}
+    assert sandbox.jobs == []
+
+
+def test_every_program_is_answered_once_whatever_becomes_of_it() -> None:
+    programs = [
+        Program("import os\ndef f(x): pass", ("1",)),
+        Program(ADD_ONE, ("1",)),
+        Program(ADD_ONE, ("f(",)),
+        Program(ADD_ONE, ("2",)),
+        Program("def g(", ("1",)),
+    ]
+
+    found = list(check(ScriptedSandbox(add_one), programs))
+
+    assert {index: one.rejection for index, one in found} == {
+        0: Rejection.UNSAFE,
+        1: None,
+        2: Rejection.MALFORMED,
+        3: None,
+        4: Rejection.INVALID,
+    }
+    assert len(found) == len(programs)
+
+
+@pytest.mark.parametrize("module", ["os", "random", "time", "os.path", "sys", "subprocess", "numpy"])
+def test_modules_that_are_not_on_the_list_are_unsafe(module: str) -> None:
+    for line in (f"import {module}", f"import math, {module}", f"from {module} import x", f"import {module} as math"):
+        assert policy_breach(f"{line}\n{ADD_ONE}") == Checked(Rejection.UNSAFE, f"imports {module}")
+        assert policy_breach(f"def f(x):\n    {line}\n    return x") is not None
+
+
+@pytest.mark.parametrize("module", sorted(ALLOWED_IMPORTS))
+def test_modules_on_the_list_are_safe(module: str) -> None:
+    assert policy_breach(f"import {module}\nfrom {module} import *\n{ADD_ONE}") is None
+
+
+def test_an_import_from_nowhere_is_unsafe() -> None:
+    assert policy_breach(f"from . import x\n{ADD_ONE}") == Checked(Rejection.UNSAFE, "imports .")
+
+
+@pytest.mark.parametrize("name", sorted(BANNED_NAMES))
+def test_names_that_reach_outside_are_unsafe_called_or_not(name: str) -> None:
+    assert policy_breach(f"def f(x):\n    g = {name}\n    return x") == Checked(Rejection.UNSAFE, f"uses {name}")
+
+
+@pytest.mark.parametrize(
+    ("expression", "rule"),
+    [
+        ("x.__class__", "uses .__class__"),
+        ("().__class__.__bases__[0].__subclasses__()", "uses .__subclasses__"),
+        ("f.__globals__", "uses .__globals__"),
+    ],
+)
+def test_attributes_between_double_underscores_are_unsafe(expression: str, rule: str) -> None:
+    assert policy_breach(f"def f(x):\n    return {expression}") == Checked(Rejection.UNSAFE, rule)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class A:\n    def __init__(self): self.v = 1\ndef f(x):\n    return A().v",
+        "def f(x):\n    return type(x).__name__",
+        "f = lambda x: x",
+        "def f(x):\n    evaluate = 1\n    return evaluate",
+    ],
+)
+def test_ordinary_programs_break_no_rule(source: str) -> None:
+    assert policy_breach(source) is None
+
+
+@pytest.mark.parametrize("source", ["", "def g(x):\n    return x", "class A:\n    def f(self): pass", "f(1)"])
+def test_a_program_must_define_f(source: str) -> None:
+    assert policy_breach(source) == Checked(Rejection.INVALID, "defines no function f")
+
+
+@pytest.mark.parametrize("source", ["def f(x:", "def f(x):\n    return '\0'", "f = " + "(" * 500 + ")" * 500, "\ud800"])
+def test_what_python_cannot_parse_is_invalid(source: str) -> None:
+    breach = policy_breach(source)
+
+    assert breach is not None
+    assert breach.rejection is Rejection.INVALID
+    assert breach.detail.startswith("does not parse")
+
+
+def test_an_escape_that_python_warns_about_is_no_error() -> None:
+    assert policy_breach("def f(x):\n    return '\\d'") is None
+
+
+# Self-play tasks
+
+PAIRS = (Pair("1", "2"), Pair("2", "3"))
+
+
+def graded(execution: Execution) -> Verdict:
+    ((_, verdict),) = grade_pairs(ScriptedSandbox(lambda _: execution), [(ADD_ONE, PAIRS)])
+    return verdict
+
+
+def test_induction_takes_every_hidden_pair() -> None:
+    assert graded(gave("2", "3")) == Verdict(Judgement.CORRECT)
+    assert graded(gave("2", "4")) == Verdict(Judgement.WRONG, "f(2) gave 4, not 3")
+
+
+def test_values_are_compared_with_their_types() -> None:
+    assert graded(gave("2.0", "3")).judgement is Judgement.WRONG
+    assert graded(gave("True", "3")).judgement is Judgement.WRONG
+
+
+def test_a_program_that_fails_is_wrong_and_the_wrong_value_before_it_is_told_first() -> None:
+    assert graded(failed(Status.TIMEOUT_CPU, "2")) == Verdict(Judgement.WRONG, "timeout_cpu: why")
+    assert graded(failed(Status.TIMEOUT_CPU, "7")) == Verdict(Judgement.WRONG, "f(1) gave 7, not 2")
+
+
+def test_a_fault_of_ours_is_no_answer() -> None:
+    assert graded(NO_WORKER) == Verdict(Judgement.SANDBOX_FAULT, "no worker")
+
+
+@pytest.mark.parametrize(
+    ("text", "judgement"),
+    [
+        ("[1, 2]", Judgement.CORRECT),
+        ("[1,2,]", Judgement.CORRECT),
+        ("(1, 2)", Judgement.WRONG),
+        ("[1.0, 2]", Judgement.WRONG),
+        ("[1, 2", Judgement.MALFORMED),
+        ("sorted([2, 1])", Judgement.MALFORMED),
+    ],
+)
+def test_deduction_compares_literals_and_runs_nothing(text: str, judgement: Judgement) -> None:
+    assert grade_deduction(text, "[1, 2]").judgement is judgement
+
+
+def test_abduction_accepts_any_input_that_gives_the_output_and_passes_only_literals_in() -> None:
+    sandbox = ScriptedSandbox(add_one)
+    answers = [(ADD_ONE, "0x6", "7"), (ADD_ONE, "5", "7"), (ADD_ONE, "print(1)", "7"), (ADD_ONE, "1], [2", "7")]
+
+    verdicts = dict(grade_abduction(sandbox, answers))
+
+    assert {index: verdict.judgement for index, verdict in verdicts.items()} == {
+        0: Judgement.CORRECT,
+        1: Judgement.WRONG,
+        2: Judgement.MALFORMED,
+        3: Judgement.MALFORMED,
+    }
+    assert [job.inputs for job in sandbox.jobs] == [("6",), ("5",)]
+
+
+# Real problems
+
+
+def problem(
+    *tests: tuple[str, str],
+    io_mode: IoMode = IoMode.FUNCTIONAL,
+    encoding: Encoding = Encoding.PYLITERAL,
+    name: str = "p",
+) -> Problem:
+    cases = tuple(TestCase(given, wanted) for given, wanted in tests)
+    return Problem(name, "", cases[:1], cases[1:], io_mode, encoding)
+
+
+def judged(one: Problem, execute: Callable[[Job], Execution]) -> Verdict:
+    ((_, verdict),) = grade_problems(ScriptedSandbox(execute), [("source", one)])
+    return verdict
+
+
+THREE = problem(("1", "2"), ("2", "3"), ("3", "4"))
+
+
+def test_a_program_must_pass_every_public_and_hidden_test() -> None:
+    assert judged(THREE, add_one) == Verdict(Judgement.CORRECT)
+    assert judged(THREE, lambda job: gave(*("2" for _ in job.inputs))) == Verdict(
+        Judgement.WRONG, "test 2 of 3: got '2', expected '3'"
+    )
+
+
+def test_a_test_that_fails_is_run_once_more_alone_and_that_run_decides() -> None:
+    """A program that spoils its own state between tests is right when each test has a process of its own."""
+    sandbox = ScriptedSandbox(lambda job: add_one(job) if len(job.inputs) == 1 else gave("2", "0", "0"))
+
+    ((_, verdict),) = grade_problems(sandbox, [("source", THREE)])
+
+    assert verdict == Verdict(Judgement.CORRECT)
+    assert [job.inputs for job in sandbox.jobs] == [("1", "2", "3"), ("2",), ("3",)]
+
+
+def test_a_first_test_that_fails_has_failed_alone_already() -> None:
+    sandbox = ScriptedSandbox(lambda _: failed(Status.RUNTIME_ERROR))
+
+    ((_, verdict),) = grade_problems(sandbox, [("source", THREE)])
+
+    assert verdict == Verdict(Judgement.WRONG, "test 1 of 3: runtime_error: why")
+    assert len(sandbox.jobs) == 1
+
+
+def test_a_run_alone_that_fails_too_says_which_test_it_was() -> None:
+    def stops_at_two(job: Job) -> Execution:
+        return add_one(job) if "2" not in job.inputs else failed(Status.TIMEOUT_CPU, *("2" for _ in job.inputs[:-2]))
+
+    assert judged(THREE, stops_at_two) == Verdict(Judgement.WRONG, "test 2 of 3: timeout_cpu: why")
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_fault_of_ours_in_either_run_of_a_problem_is_no_answer(alone: bool) -> None:
+    def execute(job: Job) -> Execution:
+        return NO_WORKER if alone == (len(job.inputs) == 1) else gave("2", "0")
+
+    assert judged(THREE, execute) == Verdict(Judgement.SANDBOX_FAULT, "no worker")
+
+
+def test_a_functional_problem_is_called_by_its_name_and_a_stdin_problem_is_a_program() -> None:
+    sandbox = ScriptedSandbox(lambda job: gave(*("2" for _ in job.inputs)))
+    stdin = problem(("1\n", "2\n"), io_mode=IoMode.STDIN, encoding=Encoding.TEXT, name="q")
+
+    list(grade_problems(sandbox, [("a", problem(("1", "2"))), ("b", stdin)]))
+
+    assert [(job.entry, job.inputs) for job in sandbox.jobs] == [("f", ("1",)), ("", ("1\n",))]
+
+
+def test_one_json_value_per_line_becomes_one_argument_each() -> None:
+    sandbox = ScriptedSandbox(lambda _: gave("[True, None, 'a']"))
+    one = problem(('[1, null]\n{"a": true}', '[true, null, "a"]'), encoding=Encoding.JSON)
+
+    ((_, verdict),) = grade_problems(sandbox, [("source", one)])
+
+    assert verdict.judgement is Judgement.CORRECT
+    assert sandbox.jobs[0].inputs == ("[1, None], {'a': True}",)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "got", "right"),
+    [
+        (Encoding.JSON, "(1, 2)", True),  # LiveCodeBench: a tuple at the top counts as a list
+        (Encoding.JSON, "[(1, 2)]", False),
+        (Encoding.JSON, "[1, 2]", True),
+        (Encoding.PYLITERAL, "(1, 2)", False),
+        (Encoding.PYLITERAL, "[1, 2]", True),
+        (Encoding.JSON, "[1.0, 2]", True),  # == after decoding
+        (Encoding.JSON, "not a value", False),
+    ],
+)
+def test_a_tuple_counts_as_a_list_only_at_the_top_and_only_in_json(encoding: Encoding, got: str, right: bool) -> None:
+    wanted = "[[1, 2]]" if got.startswith("[(") else "[1, 2]"
+
+    verdict = judged(problem(("1", wanted), encoding=encoding), lambda _: gave(got))
+
+    assert verdict.judgement is (Judgement.CORRECT if right else Judgement.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "same"),
+    [
+        ("1 2\n", "1 2", True),
+        ("  1 2  \n 3\n\n", "1 2\n3", True),
+        ("1\n2", "1 2", False),  # lines count
+        ("1  2", "1 2", True),  # as the same decimal tokens
+        ("1.50 2", "1.5 2.0", True),
+        ("0.30000000000000004", "0.3", False),  # decimals, not floats
+        ("1e3", "1000", True),
+        ("yes  no", "yes no", False),
+        ("Yes", "yes", False),
+        ("1", "1\n2", False),
+        ("", "", True),
+        ("nan", "nan", True),
+    ],
+)
+def test_standard_output_is_compared_by_the_lines_rule_of_livecodebench(got: str, expected: str, same: bool) -> None:
+    assert same_output(got, expected, Comparison()) is same
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "same"),
+    [
+        ("0.3000001", "0.3", True),
+        ("0.31", "0.3", False),
+        ("1\n2", "1 2", True),  # only tokens count
+        ("yes 1.0000001", "yes 1", True),
+        ("no 1", "yes 1", False),
+        ("1", "1 1", False),
+        ("nan", "1", False),
+        ("inf", "inf", True),
+    ],
+)
+def test_tokens_may_differ_by_the_tolerance(got: str, expected: str, same: bool) -> None:
+    assert same_output(got, expected, Comparison(CompareKind.FLOAT_TOKENS, atol=1e-6)) is same
+
+
+FLOAT = Comparison(CompareKind.FLOAT, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("compare", "got", "expected", "same"),
+    [
+        (Comparison(), [1, 2], [1, 2], True),
+        (Comparison(), [1, 2], [2, 1], False),
+        (FLOAT, [1.0, (2.0000001, "a")], [1, [2, "a"]], True),
+        (FLOAT, [1.1], [1], False),
+        (FLOAT, 1, True, True),  # plain ==, since a bool is no number
+        (FLOAT, 1.0000001, True, False),
+        (FLOAT, "a", "a", True),
+        (FLOAT, float("nan"), 1.0, False),
+        (FLOAT, [1], [1, 1], False),
+        (Comparison(CompareKind.SET), [2, 1, 1], [1, 2], True),
+        (Comparison(CompareKind.SET), [1], [1, 2], False),
+        (Comparison(CompareKind.SET), 1, 1, False),
+        (Comparison(CompareKind.SET), [[1]], [[1]], False),  # unhashable, so no set
+        (Comparison(CompareKind.TRUTHY), [0], True, True),
+        (Comparison(CompareKind.TRUTHY), None, 0, True),
+        (Comparison(CompareKind.TRUTHY), "", True, False),
+    ],
+)
+def test_a_returned_value_is_compared_as_the_problem_says(
+    compare: Comparison, got: object, expected: object, same: bool
+) -> None:
+    assert same_value(got, expected, compare) is same
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(json_values)
+def test_every_value_is_exactly_and_closely_itself(value: object) -> None:
+    assert same_value(value, value, Comparison())
+    assert same_value(value, value, FLOAT)
+    assert same_value(value, value, Comparison(CompareKind.TRUTHY))
+
+
+# Streams
+
+
+def test_results_come_while_later_answers_are_still_being_written() -> None:
+    read: list[int] = []
+
+    def written(count: int) -> Iterator[int]:
+        for place in range(count):
+            read.append(place)
+            yield place
+
+    sandbox = ScriptedSandbox(add_one)
+    streams: list[Iterable[tuple[int, object]]] = [
+        check(sandbox, (Program(ADD_ONE, ("1",)) for _ in written(3))),
+        grade_pairs(sandbox, ((ADD_ONE, PAIRS) for _ in written(3))),
+        grade_abduction(sandbox, ((ADD_ONE, "1", "2") for _ in written(3))),
+        grade_problems(sandbox, ((ADD_ONE, THREE) for _ in written(3))),
+    ]
+    for stream in streams:
+        read.clear()
+        index, _ = next(iter(stream))
+        assert (index, read) == (0, [0])
+
+
+def test_nothing_expected_is_ever_sent_in() -> None:
+    sandbox = ScriptedSandbox(lambda job: gave(*("0" for _ in job.inputs)))
+    secret, alone = "123454321", problem(("1", "0"), ("2", "123454321"))
+
+    verdicts = [
+        *grade_pairs(sandbox, [(ADD_ONE, [Pair("1", secret)])]),
+        *grade_abduction(sandbox, [(ADD_ONE, "1", secret)]),
+        *grade_problems(sandbox, [(ADD_ONE, alone)]),  # its second test runs alone too
+    ]
+
+    assert [verdict.judgement for _, verdict in verdicts] == [Judgement.WRONG] * 3
+    assert len(sandbox.jobs) == 4
+    assert secret not in repr(sandbox.jobs)
