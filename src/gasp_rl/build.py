@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -40,6 +41,9 @@ from gasp_rl.selfplay.student import Student
 from gasp_rl.selfplay.teacher import Teacher
 from gasp_rl.streams import seed_of
 
+Sandboxes: TypeAlias = Callable[[SandboxConfig], Sandbox]
+"""Makes a fresh sandbox."""
+
 PROMPT_SETS: dict[str, PromptSet] = {"micro": MICRO, "chat": CHAT}
 
 
@@ -61,6 +65,7 @@ class Parts:
     policy: Policy
     learner: Learner
     sandbox: Sandbox
+    sandboxes: Sandboxes
     prompts: PromptSet
     observer: Observer
 
@@ -70,17 +75,22 @@ class Parts:
         return SamplingParams(sampling.max_tokens, sampling.temperature, self.prompts.stop)
 
 
-def run_recipe(config: RunConfig, out: Path, observer: Observer) -> RunDirectory:
+def fresh_sandbox(config: SandboxConfig) -> Sandbox:
+    """New processes, and no memory of what was run before."""
+    return CachedSandbox(LocalSandbox(config))
+
+
+def run_recipe(config: RunConfig, out: Path, observer: Observer, sandboxes: Sandboxes = fresh_sandbox) -> RunDirectory:
     """Run a recipe into a new directory. Whatever ends it early, the journal stays whole and says why."""
     sets = load_problems(config)
     with ExitStack() as stack:
         engine = stack.enter_context(closing(LocalEngine.open(config.model, config.learn.token_budget)))
-        sandbox = stack.enter_context(closing(_sandbox(config.sandbox)))
+        sandbox = stack.enter_context(closing(sandboxes(config.sandbox)))
         directory = create_run(out, config)
         journal = stack.enter_context(JournalWriter(directory.journal))
         learner = Learner(engine, config.learn, config.sampling.temperature)
         prompts = PROMPT_SETS[config.model.prompts]
-        parts = Parts(config, sets, Policy(engine, observer), learner, sandbox, prompts, observer)
+        parts = Parts(config, sets, Policy(engine, observer), learner, sandbox, sandboxes, prompts, observer)
         run = Run(
             config,
             iterate=_iterate(parts),
@@ -97,11 +107,6 @@ def run_recipe(config: RunConfig, out: Path, observer: Observer) -> RunDirectory
             raise
         engine.export_hf(directory.model)
     return directory
-
-
-def _sandbox(config: SandboxConfig) -> Sandbox:
-    """New processes, and no memory of what was run before."""
-    return CachedSandbox(LocalSandbox(config))
 
 
 def load_problems(config: RunConfig) -> ProblemSets:
@@ -146,7 +151,7 @@ def evaluate_model(
     params = SamplingParams(sampling.max_tokens, sampling.temperature, prompts.stop)
     with closing(LocalEngine.open(model, LearnConfig().token_budget)) as engine:
         return evaluate(
-            Policy(engine, observer), prompts, lambda: _sandbox(sandbox), problems, samples, params,
+            Policy(engine, observer), prompts, lambda: fresh_sandbox(sandbox), problems, samples, params,
             split=split, step=0, seed=seed_of(seed, "evaluation"),
         )  # fmt: skip
 
@@ -208,7 +213,7 @@ def _evaluate(
 ) -> Evaluation:
     params = SamplingParams(parts.config.sampling.max_tokens, parts.config.evaluate.temperature, parts.prompts.stop)
     return evaluate(
-        policy, parts.prompts, lambda: _sandbox(parts.config.sandbox), problems, samples, params,
+        policy, parts.prompts, lambda: parts.sandboxes(parts.config.sandbox), problems, samples, params,
         split=split, step=step, seed=seed_of(parts.config.seed, "evaluation"),
     )  # fmt: skip
 
