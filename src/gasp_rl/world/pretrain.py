@@ -75,7 +75,7 @@ def encode_lesson(teacher: Teacher, lesson: Lesson, tokenizer: PreTrainedTokeniz
     headers = {place for place, piece in enumerate(vocabulary.pieces()) if piece.startswith("\n" + INPUTS)}
     examples = teacher.examples(lesson, seed)
     while tokens > 0:
-        chunk = list(itertools.islice(examples, 1000))
+        chunk = list(itertools.islice(examples, 250))
         prompts = tokenizer([example.prompt for example in chunk])["input_ids"]
         completions = tokenizer([example.completion for example in chunk])["input_ids"]
         for prompt, completion in zip(prompts, completions, strict=True):

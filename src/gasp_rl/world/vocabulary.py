@@ -23,12 +23,12 @@ _CHARACTERS = [c for c in string.printable if c in {"\n", "\t"} or c.isprintable
 
 _PROGRAM = ("def f(x):", "def g(x):", "def f(x):\n    #", "def g(x):\n    #", "\n    #", "\n    return x", "\n    return x\n",
             "\n    return x\ndef f(x):\n    return [g(r) for r in x]",
-            "\n    return x\ndef f(x):\n    return [g(r) for r in x]\n")
-_LISTS = (", ", ", -", "[-", "[[", "[[-", "[]", "[],", "], [", "], [-", "]]", ", []", ", [], [", *(f", {d}" for d in range(10)))
+            "\n    return x\ndef f(x):\n    return [g(r) for r in x]\n")  # fmt: skip
+_LISTS = (", ", ", -", "[-", "[[", "[[-", "[]", "[],", "], [", "], [-", "]]", ", []", ", [], [", *(f", {d}" for d in range(10)))  # fmt: skip
 _SESSION = (">>> f([", ">>> f([-", ">>> f([[", ">>> f([[-", ">>> f([])\n", "])\n", "]])\n", "]\n", "]]\n", "[]\n",
-            "]\n>>> f([", "]\n>>> f([-", "]]\n>>> f([[", "]]\n>>> f([[-")
+            "]\n>>> f([", "]\n>>> f([-", "]]\n>>> f([[", "]]\n>>> f([[-")  # fmt: skip
 _NUMBERED = tuple(f"{before}\n{place}: {after}" for place in range(2, 6)
-                  for before, after in (("", "["), ("]", "["), ("]", "[-"), ("]]", "[["), ("]]", "[[-")))
+                  for before, after in (("", "["), ("]", "["), ("]", "[-"), ("]]", "[["), ("]]", "[[-")))  # fmt: skip
 """Punctuation of programs, lists, Python sessions and blocks of inputs."""
 
 
@@ -39,7 +39,7 @@ def _templates() -> Iterator[str]:
     yield from (ON_LIST, ON_ROWS, *map(label, range(1, MAX_NUMBER + 1)))
     yield from (micro.SOLVE, micro.PROGRAM, micro.RUN, micro.INVERT, micro.INPUT, micro.INPUTS, micro.GOALPOST,
                 micro.PREVIOUS, micro.UNKNOWN, "\n" + micro.INPUT, "\n" + micro.PROGRAM,
-                *(f"\n{micro.INPUTS}1: {after}" for after in ("[", "[-", "[[", "[[-")))
+                *(f"\n{micro.INPUTS}1: {after}" for after in ("[", "[-", "[[", "[[-")))  # fmt: skip
     yield from micro.PROPOSE.values()
     for direction in ("easier", "harder"):
         for axis in Axis:
@@ -64,6 +64,6 @@ def build() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, unk_token=UNKNOWN,
-        clean_up_tokenization_spaces=False, model_max_length=512)
+        clean_up_tokenization_spaces=False, model_max_length=512)  # fmt: skip
 
 
