@@ -43,8 +43,13 @@ operations = st.sampled_from(ALL)
 @st.composite
 def compositions(draw: st.DrawFn) -> Composition:
     rng = random.Random(draw(st.integers(0, 2**32)))
-    return draw_composition(Prior(draw(st.sampled_from((0.0, 1.0)))), draw(st.integers(1, 8)), rng, rows=0.3,
-                            last_number=draw(st.sampled_from((0, MAX_NUMBER))))
+    return draw_composition(
+        Prior(draw(st.sampled_from((0.0, 1.0)))),
+        draw(st.integers(1, 8)),
+        rng,
+        rows=0.3,
+        last_number=draw(st.sampled_from((0, MAX_NUMBER))),
+    )
 
 
 def run(program: str, value: object) -> object:
@@ -57,8 +62,9 @@ def run(program: str, value: object) -> object:
 
 
 @given(numbers, operations, st.randoms(use_true_random=False))
-def test_every_operation_is_total_and_leaves_its_input_alone(x: list[int], operation: Operation,
-                                                            rng: random.Random) -> None:
+def test_every_operation_is_total_and_leaves_its_input_alone(
+    x: list[int], operation: Operation, rng: random.Random
+) -> None:
     before = list(x)
 
     value = operation.apply(x, rng.choice(operation.constants))
@@ -102,25 +108,38 @@ def test_no_two_operations_are_the_same_function_whatever_their_constants() -> N
         assert first == operation.name
 
 
-@pytest.mark.parametrize(("text", "why"), [
-    ("def f(x):\n    return x", "no step"),
-    ("def f(x):\n    x = sorted(x)", "no return"),
-    ("def f(x):\n    x = [v * 0 for v in x]\n    return x", "a constant of 0"),
-    ("def f(x):\n    x = x[1:] + x[:2]\n    return x", "two different constants where there is one"),
-    ("def f(x):\n    x = sum(x)\n    x = sorted(x)\n    return x", "a reducer before the end"),
-    ("def f(x):\n    import os\n    return x", "a foreign line"),
-    ("def g(x):\n    x = sorted(x)\n    return x", "rows without f"),
-    ("", "nothing"),
-])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("def f(x):\n    return x", "no step"),
+        ("def f(x):\n    x = sorted(x)", "no return"),
+        ("def f(x):\n    x = [v * 0 for v in x]\n    return x", "a constant of 0"),
+        ("def f(x):\n    x = x[1:] + x[:2]\n    return x", "two different constants where there is one"),
+        ("def f(x):\n    x = sum(x)\n    x = sorted(x)\n    return x", "a reducer before the end"),
+        ("def f(x):\n    import os\n    return x", "a foreign line"),
+        ("def g(x):\n    x = sorted(x)\n    return x", "rows without f"),
+        ("", "nothing"),
+    ],
+)
 def test_a_program_outside_the_fixed_form_is_not_read(text: str, why: str) -> None:
     assert read_program(text) is None, why
 
 
-@pytest.mark.parametrize("text", [
-    "", "on the list:", "on the list: sort ascending", "(1) sort ascending", "on the list: (1) sort ascending (3) reverse",
-    "on the list: (1) sort ascending (1) reverse", "on the list: (1) sort ascending (2)", "on the list: (1) sort sideways",
-    "on the list: (1) return the sum (2) reverse", "near the list: (1) reverse",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "on the list:",
+        "on the list: sort ascending",
+        "(1) sort ascending",
+        "on the list: (1) sort ascending (3) reverse",
+        "on the list: (1) sort ascending (1) reverse",
+        "on the list: (1) sort ascending (2)",
+        "on the list: (1) sort sideways",
+        "on the list: (1) return the sum (2) reverse",
+        "near the list: (1) reverse",
+    ],
+)
 def test_a_statement_outside_the_fixed_form_is_not_read(text: str) -> None:
     assert read_statement(text) is None
 
@@ -136,7 +155,8 @@ def test_a_statement_may_begin_at_any_number_as_a_part_of_a_longer_one_does() ->
 
 def test_comments_do_not_count_when_a_program_is_read() -> None:
     assert read_program("def f(x):\n    x = sorted(x)\n    # anything\n    return x") == read_program(
-        f"def f(x):\n{COMMENT} sort ascending\n    x = sorted(x)\n    return x")
+        f"def f(x):\n{COMMENT} sort ascending\n    x = sorted(x)\n    return x"
+    )
 
 
 def test_a_message_is_honest_if_it_describes_what_the_program_does_and_not_what_it_says() -> None:
@@ -156,13 +176,16 @@ def test_cuts_are_shorter_contiguous_parts_and_none_is_missing(composition: Comp
 
     depth = composition.depth
     lengths = range(min(2, depth - 1), min(MAX_WRITTEN, depth - 1) + 1)
-    assert [cut.steps for cut in found] == [composition.steps[i:i + n] for n in lengths if n for i in range(depth - n + 1)]
+    assert [cut.steps for cut in found] == [
+        composition.steps[i : i + n] for n in lengths if n for i in range(depth - n + 1)
+    ]
     assert all(phrase in composition.statement for cut in found for phrase in cut.numbered_phrases)
 
 
 @given(compositions(), st.integers(1, 2), st.randoms(use_true_random=False))
-def test_extending_keeps_the_old_steps_in_order_and_reducers_last(composition: Composition, added: int,
-                                                                 rng: random.Random) -> None:
+def test_extending_keeps_the_old_steps_in_order_and_reducers_last(
+    composition: Composition, added: int, rng: random.Random
+) -> None:
     longer = extend(composition, added, Prior(0.0), rng)
 
     assert longer.depth == composition.depth + added
@@ -174,15 +197,19 @@ def test_extending_keeps_the_old_steps_in_order_and_reducers_last(composition: C
 
 
 @given(compositions(), st.randoms(use_true_random=False))
-def test_examples_are_distinct_bounded_right_and_begin_with_two_that_show_something(composition: Composition,
-                                                                                   rng: random.Random) -> None:
+def test_examples_are_distinct_bounded_right_and_begin_with_two_that_show_something(
+    composition: Composition, rng: random.Random
+) -> None:
     examples = draw_examples(composition, 5, NORMAL, rng, tiny=0.3)
 
     if examples is not None:
         assert len({repr(value) for value, _ in examples}) == 5
         assert all(output_of(composition, value) == output for value, output in examples)
-        assert all(abs(int(n)) <= LARGEST for _, output in examples
-                   for n in repr(output).replace("[", " ").replace("]", " ").replace(",", " ").split())
+        assert all(
+            abs(int(n)) <= LARGEST
+            for _, output in examples
+            for n in repr(output).replace("[", " ").replace("]", " ").replace(",", " ").split()
+        )
         assert not any(is_blank(output) for _, output in examples[:2])
 
 

@@ -80,7 +80,7 @@ def test_edges_are_among_the_hidden_tests() -> None:
 
 
 def test_candidates_are_deep_and_rich_in_rare_operations() -> None:
-    rare = {operation.name for operation in OPERATIONS[splits.RARE_FROM:]}
+    rare = {operation.name for operation in OPERATIONS[splits.RARE_FROM :]}
     candidates = [composition_of(problem) for problem in load("candidates")]
 
     assert len(candidates) >= 150

@@ -35,8 +35,8 @@ def sandbox() -> Iterator[LocalSandbox]:
 
 def run(sandbox: LocalSandbox, job: Job) -> Execution:
     """What the program did; an honest one after it must be none the worse."""
-    (_, execution), = sandbox.execute([job])
-    (_, honest), = sandbox.execute([Job("def f(x):\n    return x + 1", ("41",))])
+    ((_, execution),) = sandbox.execute([job])
+    ((_, honest),) = sandbox.execute([Job("def f(x):\n    return x + 1", ("41",))])
     assert honest.results == (Result(Status.OK, "42"),)
     return execution
 
@@ -68,7 +68,7 @@ VALUES: list[object] = [
 
 def test_a_value_comes_back_in_its_one_spelling(sandbox: LocalSandbox) -> None:
     jobs = [Job("def f(x): return x", tuple(spell(v) for v in VALUES))]
-    (_, execution), = sandbox.execute(jobs)
+    ((_, execution),) = sandbox.execute(jobs)
 
     assert execution.status is Status.OK, execution.detail
     assert [result.value for result in execution.results] == [spell(v) for v in VALUES]
@@ -89,7 +89,7 @@ PLAIN = st.recursive(
 @given(values=st.lists(PLAIN, min_size=10, max_size=30))
 def test_both_sides_of_the_wall_spell_alike(sandbox: LocalSandbox, values: list[object]) -> None:
     texts = tuple(spell(value) for value in values)
-    (_, execution), = sandbox.execute([Job("def f(x): return x", texts)])
+    ((_, execution),) = sandbox.execute([Job("def f(x): return x", texts)])
 
     assert tuple(result.value for result in execution.results) == texts, execution.detail
 
@@ -195,7 +195,15 @@ def test_dataclasses_threads_and_lazy_imports_work(sandbox: LocalSandbox) -> Non
 
 
 def test_what_a_function_prints_is_nobodys_business(sandbox: LocalSandbox) -> None:
-    assert value(call(sandbox, "print('x' * 5_000_000, '\\ud800')\nos = __import__('os')\nos.write(1, b'y' * 3_000_000)\nreturn 1")) == "1"
+    assert (
+        value(
+            call(
+                sandbox,
+                "print('x' * 5_000_000, '\\ud800')\nos = __import__('os')\nos.write(1, b'y' * 3_000_000)\nreturn 1",
+            )
+        )
+        == "1"
+    )
 
 
 def test_a_thread_that_never_ends_does_not_hold_a_result_back(sandbox: LocalSandbox) -> None:
@@ -287,7 +295,9 @@ def test_a_program_that_fails_says_how(sandbox: LocalSandbox) -> None:
 # ----------------------------------------------------------------------------------------------------------- verdicts
 
 
-@pytest.mark.parametrize("source", ["def f(x: return", "x = \x00", "(" * 5000, "x = '\ud800'", "-" * 20_000 + "1", "return 1"])
+@pytest.mark.parametrize(
+    "source", ["def f(x: return", "x = \x00", "(" * 5000, "x = '\ud800'", "-" * 20_000 + "1", "return 1"]
+)
 def test_a_source_that_does_not_compile_says_so(sandbox: LocalSandbox, source: str) -> None:
     execution = run(sandbox, Job(source, ("1",)))
 
@@ -405,13 +415,19 @@ def test_a_program_sees_no_environment(sandbox: LocalSandbox, monkeypatch: pytes
     monkeypatch.setenv("SECRET", "hunter2")
     with LocalSandbox(SandboxConfig(limits=SHORT)) as fresh:
         assert value(call(fresh, "import os\nreturn dict(os.environ)")) == "{}"
-        assert value(call(fresh, "import ctypes\ng = ctypes.CDLL(None).getenv\ng.restype = ctypes.c_char_p\nreturn g(b'SECRET')")) == "None"
+        assert (
+            value(
+                call(
+                    fresh,
+                    "import ctypes\ng = ctypes.CDLL(None).getenv\ng.restype = ctypes.c_char_p\nreturn g(b'SECRET')",
+                )
+            )
+            == "None"
+        )
 
 
 def test_a_program_holds_no_descriptor_but_its_own(sandbox: LocalSandbox) -> None:
-    body = (
-        "import os\nopened = []\nfor fd in range(256):\n    try: os.fstat(fd); opened.append(fd)\n    except OSError: pass\nreturn opened"
-    )
+    body = "import os\nopened = []\nfor fd in range(256):\n    try: os.fstat(fd); opened.append(fd)\n    except OSError: pass\nreturn opened"
     assert value(call(sandbox, body)) == "[0, 1, 2, 3]"
 
 
@@ -494,7 +510,13 @@ def test_results_are_given_while_jobs_are_still_being_produced(sandbox: LocalSan
 
 
 def test_every_job_is_answered_once_whatever_the_others_do(sandbox: LocalSandbox) -> None:
-    sources = ["def f(x): return x", "import os\nos._exit(1)", "def f(x): return 1 / 0", "def f(", "def f(x): return object()"]
+    sources = [
+        "def f(x): return x",
+        "import os\nos._exit(1)",
+        "def f(x): return 1 / 0",
+        "def f(",
+        "def f(x): return object()",
+    ]
     jobs = [Job(sources[k % 5], (str(k),), hash_seed=k % 3) for k in range(60)]
 
     executions = dict(sandbox.execute(iter(jobs)))
@@ -531,7 +553,9 @@ def test_several_threads_may_execute_at_once(sandbox: LocalSandbox) -> None:
 
 def test_the_death_of_a_worker_is_not_the_programs_fault() -> None:
     with LocalSandbox(SandboxConfig(workers=1)) as sandbox:
-        results = sandbox.execute([Job("import time\ndef f(x):\n    time.sleep(0.2)\n    return x", (str(k),)) for k in range(3)])
+        results = sandbox.execute(
+            [Job("import time\ndef f(x):\n    time.sleep(0.2)\n    return x", (str(k),)) for k in range(3)]
+        )
         _, first = next(results)
         worker = _children(os.getpid())[0]
         os.kill(worker, signal.SIGKILL)
@@ -591,7 +615,9 @@ def test_a_machine_that_enforces_too_little_is_refused_in_one_line(monkeypatch: 
     found = isolation.Isolation("L1", (("L4", "no"), ("L3", "no"), ("L2", "seccomp is missing")))
     monkeypatch.setattr(isolation, "probe", lambda: found)
 
-    with pytest.raises(SandboxError, match=r"^.*L1 only, L2 is required \(seccomp is missing\).*--sandbox.min-level L1$"):
+    with pytest.raises(
+        SandboxError, match=r"^.*L1 only, L2 is required \(seccomp is missing\).*--sandbox.min-level L1$"
+    ):
         LocalSandbox(SandboxConfig(min_level="L2"))
 
 
@@ -633,7 +659,9 @@ def _environment() -> dict[str, str]:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
 
 
 def _descendants(pid: int) -> list[int]:

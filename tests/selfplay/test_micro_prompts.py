@@ -51,24 +51,27 @@ def test_a_written_free_proposal_reads_back(message: str, program: str, given_in
     assert MICRO.read_free_proposal(Kind.INDUCTION, [proposal(program)], text, 5) == described
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ("", "no block of inputs"),
-    (reply(DRAFT).replace("5: ", ""), "input 5 does not begin with its number"),
-    (reply(DRAFT).replace("\n5: [0, 12]", ""), "4 inputs instead of 5"),
-    (reply(DRAFT) + "\n6: [7]", "6 inputs instead of 5"),
-    (reply(DRAFT).replace("[3]", "[1, 2]"), "input 2 repeats input 1"),
-    (reply(DRAFT).replace("[3]", "[3"), "input 2 is not a literal (SyntaxError)"),
-    (reply(DRAFT).replace("[3]", "print(3)"), "input 2 is not only numbers and lists"),
-    (reply(DRAFT).replace("[3]", "1 - 2 - 3"), "input 2 is not a literal (ValueError)"),
-    (reply(DRAFT).replace("[3]", "[" * 290), "input 2 is not a literal (SyntaxError)"),
-    (reply(DRAFT).replace("[3]", "[" + "1, " * 200 + "]"), "input 2 is longer than 300 characters"),
-    (reply(DRAFT).replace("[3]", ""), "input 2 is empty"),
-    (reply(DRAFT).replace("sort ascending\ndef", "\ndef"), "the message is empty or padded"),
-    (PROGRAM + "\n# inputs\n1: [1]", "a message is missing before the program"),
-    (reply(DRAFT).replace("def f", "def h"), "the program has no function f"),
-    (reply(DRAFT).replace("def f", "f"), "the program does not begin with def"),
-    ("a" * 500 + reply(DRAFT), "the message is longer than 400 characters"),
-])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no block of inputs"),
+        (reply(DRAFT).replace("5: ", ""), "input 5 does not begin with its number"),
+        (reply(DRAFT).replace("\n5: [0, 12]", ""), "4 inputs instead of 5"),
+        (reply(DRAFT) + "\n6: [7]", "6 inputs instead of 5"),
+        (reply(DRAFT).replace("[3]", "[1, 2]"), "input 2 repeats input 1"),
+        (reply(DRAFT).replace("[3]", "[3"), "input 2 is not a literal (SyntaxError)"),
+        (reply(DRAFT).replace("[3]", "print(3)"), "input 2 is not only numbers and lists"),
+        (reply(DRAFT).replace("[3]", "1 - 2 - 3"), "input 2 is not a literal (ValueError)"),
+        (reply(DRAFT).replace("[3]", "[" * 290), "input 2 is not a literal (SyntaxError)"),
+        (reply(DRAFT).replace("[3]", "[" + "1, " * 200 + "]"), "input 2 is longer than 300 characters"),
+        (reply(DRAFT).replace("[3]", ""), "input 2 is empty"),
+        (reply(DRAFT).replace("sort ascending\ndef", "\ndef"), "the message is empty or padded"),
+        (PROGRAM + "\n# inputs\n1: [1]", "a message is missing before the program"),
+        (reply(DRAFT).replace("def f", "def h"), "the program has no function f"),
+        (reply(DRAFT).replace("def f", "f"), "the program does not begin with def"),
+        ("a" * 500 + reply(DRAFT), "the message is longer than 400 characters"),
+    ],
+)
 def test_a_proposal_that_cannot_be_read_says_why(text: str, reason: str) -> None:
     assert MICRO.read_proposal(text, 5) == Unreadable(reason)
 
@@ -100,8 +103,9 @@ def test_the_teacher_sees_exactly_what_the_rung_names() -> None:
 
 def test_induction_and_a_real_problem_are_asked_in_the_same_words() -> None:
     problem = Problem("g", "sort ascending", (TestCase("[2, 1]", "[1, 2]"),), (TestCase("[9]", "[9]"),))
-    task = Task(Kind.INDUCTION, "t", message="sort ascending", shown=(Pair("[2, 1]", "[1, 2]"),),
-                hidden=(Pair("[9]", "[9]"),))
+    task = Task(
+        Kind.INDUCTION, "t", message="sort ascending", shown=(Pair("[2, 1]", "[1, 2]"),), hidden=(Pair("[9]", "[9]"),)
+    )
 
     assert MICRO.ask(task) == MICRO.ask_problem(problem)
     assert MICRO.ask(task) == "# solve\nsort ascending\n>>> f([2, 1])\n[1, 2]\n# program\n"

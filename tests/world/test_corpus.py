@@ -43,16 +43,21 @@ def texts_of(example: Example) -> list[Composition]:
     for start, line in enumerate(whole):
         if line in {"def f(x):", "def g(x):"}:
             ends = [i for i in range(start, len(whole)) if whole[i].startswith("    return")]
-            composition = next((c for end in ends[:2] if (c := read_program("\n".join(whole[start:end + 1]))) is not None),
-                               None)
+            composition = next(
+                (c for end in ends[:2] if (c := read_program("\n".join(whole[start : end + 1]))) is not None), None
+            )
             if composition is not None:
                 found.append(composition)
     return found
 
 
 def offences(held: Holdout, kind: Lesson, count: int, seed: int) -> list[str]:
-    return [f"{c.names} in {example.prompt}{example.completion}" for example in lesson(kind, count, held, seed)
-            for c in texts_of(example) if not held.allows(c)]
+    return [
+        f"{c.names} in {example.prompt}{example.completion}"
+        for example in lesson(kind, count, held, seed)
+        for c in texts_of(example)
+        if not held.allows(c)
+    ]
 
 
 @pytest.mark.parametrize("kind", list(Lesson))
@@ -67,8 +72,9 @@ def test_nothing_held_out_occurs_in_a_large_share_of_the_shipped_models_corpus(k
 
 
 def test_the_holdout_refuses_a_sequence_whatever_its_constants_and_a_behaviour_whatever_its_program() -> None:
-    add, reverse, sort, down = (next(o for o in OPERATIONS if o.name == name)
-                                for name in ("add", "reverse", "sort", "sort-down"))
+    add, reverse, sort, down = (
+        next(o for o in OPERATIONS if o.name == name) for name in ("add", "reverse", "sort", "sort-down")
+    )
     protected = Composition((Step(sort), Step(add, 3)))
     held = Holdout(frozenset({protected.names}), frozenset({behaviour(Composition((Step(down),)))}))
 
@@ -88,8 +94,11 @@ def test_every_example_reads_back_in_its_role(held: Holdout) -> None:
     for example in lesson(Lesson.SOLVE, 50, held):
         assert read_program(example.completion) is not None
     kinds = Counter(
-        kind for example in lesson(Lesson.PROPOSE, 90, held) for kind in (Kind.DEDUCTION, Kind.ABDUCTION)
-        if not isinstance(MICRO.read_free_proposal(kind, [], example.completion, CONFIG.pairs), Unreadable))
+        kind
+        for example in lesson(Lesson.PROPOSE, 90, held)
+        for kind in (Kind.DEDUCTION, Kind.ABDUCTION)
+        if not isinstance(MICRO.read_free_proposal(kind, [], example.completion, CONFIG.pairs), Unreadable)
+    )
     assert kinds[Kind.DEDUCTION] > 30
 
 

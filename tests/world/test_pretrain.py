@@ -100,8 +100,22 @@ def test_the_shipped_shape_has_between_two_and_four_million_parameters_and_fits_
 
 def pretrain_apart(out: Path, hash_seed: int) -> None:
     """In a process of its own."""
-    sizes = ["--cfg.tokens", "3000", "--cfg.batch-tokens", "512", "--cfg.threads", "1", "--cfg.shape.layers", "1",
-             "--cfg.shape.hidden", "32", "--cfg.shape.heads", "2", "--cfg.shape.intermediate", "48"]
+    sizes = [
+        "--cfg.tokens",
+        "3000",
+        "--cfg.batch-tokens",
+        "512",
+        "--cfg.threads",
+        "1",
+        "--cfg.shape.layers",
+        "1",
+        "--cfg.shape.hidden",
+        "32",
+        "--cfg.shape.heads",
+        "2",
+        "--cfg.shape.intermediate",
+        "48",
+    ]
     command = [sys.executable, "-m", "gasp_rl.world.pretrain", "--out", str(out), *sizes]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": str(hash_seed)})
 

@@ -88,10 +88,19 @@ def test_a_whole_probe_reads_as_a_short_table(capsys: pytest.CaptureFixture[str]
     assert any(line.startswith("candidates, 2 samples") for line in lines)
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("[1, -2]", [1, -2]), ("[]", []), ("[[1], []]", [[1], []]), ("[1, [2]]", None), ("7", None), ("[True]", None),
-    ("[1", None), ("print()", None),
-])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[1, -2]", [1, -2]),
+        ("[]", []),
+        ("[[1], []]", [[1], []]),
+        ("[1, [2]]", None),
+        ("7", None),
+        ("[True]", None),
+        ("[1", None),
+        ("print()", None),
+    ],
+)
 def test_inputs_are_lists_of_numbers_or_of_rows(text: str, value: object) -> None:
     assert read_input(text) == value
 

@@ -41,7 +41,9 @@ def test_a_digit_is_a_token_of_its_own_wherever_a_constant_stands() -> None:
 
 def test_a_number_is_the_same_token_in_a_statement_and_in_a_comment() -> None:
     statement = TOKENIZER.encode("on the list: (1) sort ascending (2) reverse")
-    program = TOKENIZER.encode("def f(x):\n    # (1) sort ascending\n    x = sorted(x)\n    # (2) reverse\n    x = x[::-1]")
+    program = TOKENIZER.encode(
+        "def f(x):\n    # (1) sort ascending\n    x = sorted(x)\n    # (2) reverse\n    x = x[::-1]"
+    )
 
     assert set(statement[1:]) <= set(program)
 

@@ -287,7 +287,9 @@ class _Batch:
         worker.end()
         self._deaths += 1
         if self._deaths > MAX_DEATHS:
-            raise SandboxError(f"{self._deaths} sandbox workers in a row died (exit status {worker.process.returncode})")
+            raise SandboxError(
+                f"{self._deaths} sandbox workers in a row died (exit status {worker.process.returncode})"
+            )
         if worker.ready and worker.tickets and worker.tickets[0].tries > 0:
             lost = worker.tickets.popleft()
             detail = "its worker process died, twice"

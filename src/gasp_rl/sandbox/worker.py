@@ -401,7 +401,7 @@ ALLOWED: Final = (
     *(74, 77, 79, 96, 97, 98, 99, 100, 102, 104, 107, 108, 110, 111),  # fsync ftruncate getcwd, get* of oneself
     *(131, 186, 202, 204, 213, 217, 219, 228, 229, 230, 231, 232, 233),  # sigaltstack gettid futex epoll* clock_* exit
     *(247, 262, 270, 271, 273, 281, 290, 291, 292, 293, 309, 334, 436, 441),  # waitid newfstatat ppoll dup3 pipe2 rseq
-)
+)  # fmt: skip
 READ_FILES: Final = (2, 4, 6, 21, 89, 257, 267, 269, 332, 439)  # open stat lstat access readlink and their *at, statx
 ZYGOTE_ONLY: Final = (KILL, PRCTL, SECCOMP, MEMFD_CREATE, PIDFD_OPEN)
 DEADLY: Final = (
@@ -409,7 +409,7 @@ DEADLY: Final = (
     *(155, 161, 165, 166, 272, 308, 428, 429, 430, 431, 432, 442),  # pivot_root chroot mount umount unshare setns, new mount
     *(298, 321, 323, 425, 426, 427),  # perf_event_open bpf userfaultfd io_uring*
     *(169, 175, 176, 246, 248, 249, 250, 303, 304, 313, 320),  # reboot modules kexec keys handles
-)
+)  # fmt: skip
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -429,7 +429,9 @@ class Filter:
 
     def __init__(self, instructions: list[Instruction]) -> None:
         self._code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *i) for i in instructions))
-        self._program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(instructions), ctypes.addressof(self._code)))
+        self._program = ctypes.create_string_buffer(
+            struct.pack("HxxxxxxQ", len(instructions), ctypes.addressof(self._code))
+        )
         self._address = ctypes.addressof(self._program)
 
     def install(self) -> None:
@@ -443,9 +445,13 @@ def _answer(number: int, action: int) -> list[Instruction]:
 def _only_with(number: int, argument: int, values: tuple[int, ...], otherwise: int) -> list[Instruction]:
     """Allow a system call if an argument has one of these values."""
     n = len(values)
-    return [(_EQUAL, 0, n + 3, number), (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument),
-            *((_EQUAL, n - k, 0, value) for k, value in enumerate(values)),
-            (_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, _ALLOW)]
+    return [
+        (_EQUAL, 0, n + 3, number),
+        (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument),
+        *((_EQUAL, n - k, 0, value) for k, value in enumerate(values)),
+        (_RETURN, 0, 0, otherwise),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
 
 
 def zygote_filter(*, files: bool) -> Filter:
@@ -486,7 +492,7 @@ def child_filter() -> Filter:
 # --------------------------------------------------------------------------------------------------------- confinement
 
 
-NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PID, NEW_NET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
+NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PID, NEW_NET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000  # fmt: skip
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH, AT_FDCWD, AT_RECURSIVE = 0x1000, 0x4000, 0x40000, 2, -100, 0x8000
 READ_ONLY_NO_SUID_NO_DEVICES = 1 | 2 | 4
 NOBODY: Final = 65_534
@@ -764,9 +770,11 @@ def main() -> NoReturn:
     os.closerange(3, CHANNEL)
     level, sys.argv[:] = sys.argv[2], ["program.py"]
     # As builtins, not copied into globals: to copy four hundred names would touch a page of each in every child.
-    prelude: dict[str, object] = {"exit": sys.exit, "quit": sys.exit}  # the site module, which is off, would define these
+    # The site module, which is off, would define these two.
+    prelude: dict[str, object] = {"exit": sys.exit, "quit": sys.exit}
     repair = os.register_at_fork
-    os.register_at_fork = lambda **_: None  # random and threading would repair every child: half a millisecond for nothing
+    # random and threading would repair every child: half a millisecond for nothing.
+    os.register_at_fork = lambda **_: None
     exec(PRELUDE, prelude)
     for name in PRELOAD.split():
         __import__(name)

@@ -103,10 +103,17 @@ def slip_rate(cfg: CorpusConfig, operation: Operation) -> float:
 
 def slipped(composition: Composition, rates: dict[str, float], fade: float, rng: random.Random) -> Composition:
     """The composition as a student of mixed ability would write it: some operations replaced by commoner siblings."""
-    right = ((1.0 - rates[step.operation.name]) * (1.0 - fade) ** (number - 1)
-             for number, step in enumerate(composition.steps, start=composition.first))
-    return Composition(tuple(step if rng.random() < chance else _sibling(step, rng)
-                             for chance, step in zip(right, composition.steps, strict=True)), composition.rows)
+    right = (
+        (1.0 - rates[step.operation.name]) * (1.0 - fade) ** (number - 1)
+        for number, step in enumerate(composition.steps, start=composition.first)
+    )
+    return Composition(
+        tuple(
+            step if rng.random() < chance else _sibling(step, rng)
+            for chance, step in zip(right, composition.steps, strict=True)
+        ),
+        composition.rows,
+    )
 
 
 def _sibling(step: Step, rng: random.Random) -> Step:
@@ -114,7 +121,7 @@ def _sibling(step: Step, rng: random.Random) -> Step:
     place = family.index(step.operation)
     commoner = family[:place] or family[1:2]
     weights = [1.0 / (rank + 1) for rank in range(len(commoner))]
-    operation, = rng.choices(commoner, weights)
+    (operation,) = rng.choices(commoner, weights)
     constant = step.constant if step.constant in operation.constants else rng.choice(operation.constants)
     return Step(operation, constant)
 
@@ -133,17 +140,24 @@ class Teacher:
     def examples(self, lesson: Lesson, seed: int) -> Iterator[Example]:
         """Without end; the same for the same seed."""
         rng = stream(seed, "corpus", lesson.value)
-        draw = {Lesson.SOLVE: self._solve, Lesson.RUN: self._run, Lesson.INVERT: self._invert,
-                Lesson.LEMMA: self._lemma, Lesson.LIFT: self._lift, Lesson.PROPOSE: self._propose}[lesson]
+        draw = {
+            Lesson.SOLVE: self._solve,
+            Lesson.RUN: self._run,
+            Lesson.INVERT: self._invert,
+            Lesson.LEMMA: self._lemma,
+            Lesson.LIFT: self._lift,
+            Lesson.PROPOSE: self._propose,
+        }[lesson]
         while True:
             example = draw(rng)
             if example is not None:
                 yield example
 
-    def _composition(self, prior: Prior, depths: tuple[float, ...], rng: random.Random,
-                     last_number: int = MAX_NUMBER) -> Composition:
+    def _composition(
+        self, prior: Prior, depths: tuple[float, ...], rng: random.Random, last_number: int = MAX_NUMBER
+    ) -> Composition:
         while True:
-            depth, = rng.choices(range(1, len(depths) + 1), depths)
+            (depth,) = rng.choices(range(1, len(depths) + 1), depths)
             composition = draw_composition(prior, depth, rng, self._cfg.rows, last_number)
             if self._held.allows(composition):
                 return composition
@@ -151,13 +165,14 @@ class Teacher:
     def _solving_composition(self, rng: random.Random) -> Composition:
         return self._composition(self._solving, self._cfg.solving_depths, rng)
 
-    def _pairs(self, composition: Composition, n: int, size: Size, rng: random.Random,
-               tiny: float = 0.0) -> tuple[Pair, ...] | None:
+    def _pairs(
+        self, composition: Composition, n: int, size: Size, rng: random.Random, tiny: float = 0.0
+    ) -> tuple[Pair, ...] | None:
         examples = draw_examples(composition, n, size, rng, tiny)
         return None if examples is None else tuple(Pair(repr(value), repr(output)) for value, output in examples)
 
     def _size(self, rng: random.Random) -> Size:
-        size, = rng.choices((SMALL, NORMAL, LARGE), (2, 6, 1))
+        (size,) = rng.choices((SMALL, NORMAL, LARGE), (2, 6, 1))
         return size
 
     def _solve(self, rng: random.Random) -> Example | None:
@@ -187,8 +202,11 @@ class Teacher:
 
     def _draft(self, composition: Composition, size: Size, rng: random.Random) -> Draft | None:
         pairs = self._pairs(composition, self._cfg.pairs, size, rng, self._cfg.tiny)
-        return None if pairs is None else Draft(composition.statement, composition.program,
-                                                tuple(pair.input for pair in pairs))
+        return (
+            None
+            if pairs is None
+            else Draft(composition.statement, composition.program, tuple(pair.input for pair in pairs))
+        )
 
     def _lemma(self, rng: random.Random) -> Example | None:
         """f: fewer steps. io: fewer steps on simpler data, flat where the goalpost has rows, else smaller inputs."""

@@ -68,8 +68,9 @@ class Encoded:
     """From which place on the tokens are inputs drawn at random, which nothing foretells."""
 
 
-def encode_lesson(teacher: Teacher, lesson: Lesson, tokenizer: PreTrainedTokenizerFast, tokens: int,
-                  seed: int) -> list[Encoded]:
+def encode_lesson(
+    teacher: Teacher, lesson: Lesson, tokenizer: PreTrainedTokenizerFast, tokens: int, seed: int
+) -> list[Encoded]:
     """Examples of one lesson, as many as it takes to fill `tokens`."""
     encoded: list[Encoded] = []
     headers = {place for place, piece in enumerate(vocabulary.pieces()) if piece.startswith("\n" + INPUTS)}
@@ -80,8 +81,10 @@ def encode_lesson(teacher: Teacher, lesson: Lesson, tokenizer: PreTrainedTokeniz
         completions = tokenizer([example.completion for example in chunk])["input_ids"]
         for prompt, completion in zip(prompts, completions, strict=True):
             tokens_of = (*prompt, *completion, tokenizer.eos_token_id)
-            drawn = next((place + 1 for place, token in enumerate(tokens_of) if place >= len(prompt)
-                          and token in headers), len(tokens_of))
+            drawn = next(
+                (place + 1 for place, token in enumerate(tokens_of) if place >= len(prompt) and token in headers),
+                len(tokens_of),
+            )
             encoded.append(Encoded(tokens_of, len(prompt), drawn))
             tokens -= len(encoded[-1].tokens)
             if tokens <= 0:
@@ -109,17 +112,28 @@ def structural() -> tuple[bool, ...]:
 
 def build_model(shape: ModelShape, seed: int, device: torch.device) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=vocabulary.SIZE, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
-        max_position_embeddings=shape.positions, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1,
-        pad_token_id=1))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary.SIZE,
+            hidden_size=shape.hidden,
+            intermediate_size=shape.intermediate,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            max_position_embeddings=shape.positions,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
     torch.nn.Module.to(model, device)
     return model
 
 
-def batch_loss(model: LlamaForCausalLM, batch: Sequence[Encoded], drawn_weight: float,
-               device: torch.device) -> torch.Tensor:
+def batch_loss(
+    model: LlamaForCausalLM, batch: Sequence[Encoded], drawn_weight: float, device: torch.device
+) -> torch.Tensor:
     """Weighted mean negative log-likelihood of the completion tokens, nats."""
     longest = max(len(s.tokens) for s in batch)
     ids_BT = torch.tensor([[*s.tokens, *[1] * (longest - len(s.tokens))] for s in batch], device=device)
@@ -146,15 +160,20 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 def corpus(cfg: PretrainConfig, held: Holdout, tokenizer: PreTrainedTokenizerFast) -> list[Encoded]:
     teacher = Teacher(cfg.corpus, held)
-    return [sequence for lesson in Lesson
-            for sequence in encode_lesson(teacher, lesson, tokenizer, cfg.tokens // len(Lesson), cfg.seed)]
+    return [
+        sequence
+        for lesson in Lesson
+        for sequence in encode_lesson(teacher, lesson, tokenizer, cfg.tokens // len(Lesson), cfg.seed)
+    ]
 
 
-def train(model: LlamaForCausalLM, order: Iterable[list[Encoded]], steps: int, cfg: PretrainConfig,
-          device: torch.device) -> Iterator[float]:
+def train(
+    model: LlamaForCausalLM, order: Iterable[list[Encoded]], steps: int, cfg: PretrainConfig, device: torch.device
+) -> Iterator[float]:
     """One pass over the batches; yields the loss of every step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay,
-                                  fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay, fused=True
+    )
     model.train()
     for step, batch in enumerate(order):
         for group in optimizer.param_groups:
@@ -178,8 +197,10 @@ def pretrain(out: Path, cfg: PretrainConfig, device: str = "cpu") -> None:
     order = batches(sequences, cfg.batch_tokens, stream(cfg.seed, "order"))
     model = build_model(cfg.shape, seed_of(cfg.seed, "weights"), torch.device(device))
     size = sum(p.numel() for p in model.parameters())
-    print(f"{len(sequences)} examples, {len(order)} steps, {size / 1e6:.2f} M parameters, "
-          f"corpus in {time.monotonic() - began:.0f} s")
+    print(
+        f"{len(sequences)} examples, {len(order)} steps, {size / 1e6:.2f} M parameters, "
+        f"corpus in {time.monotonic() - began:.0f} s"
+    )
 
     window: list[float] = []
     for step, loss in enumerate(train(model, order, len(order), cfg, torch.device(device)), start=1):

@@ -77,8 +77,9 @@ def tenths(rates: Sequence[float]) -> str:
     return " ".join(str(counts[tenth]) for tenth in range(10))
 
 
-def ask(policy: Policy, prompts: Sequence[Prompt], n: int, cfg: ProbeConfig, name: str,
-        temperature: float = 1.0) -> list[list[str]]:
+def ask(
+    policy: Policy, prompts: Sequence[Prompt], n: int, cfg: ProbeConfig, name: str, temperature: float = 1.0
+) -> list[list[str]]:
     """Replies to every prompt, n each; one that was cut off is empty."""
     replies: list[list[str]] = [[] for _ in prompts]
     seeds = [seed_of(cfg.seed, "probe", name, place) for place in range(len(prompts))]
@@ -102,17 +103,22 @@ def question(composition: Composition, rng: random.Random) -> Prompt | None:
     return MICRO.ask(Task(Kind.INDUCTION, "", message=composition.statement, shown=shown))
 
 
-def answers(policy: Policy, compositions: Sequence[Composition], cfg: ProbeConfig,
-            name: str) -> list[tuple[Composition, list[str]]]:
+def answers(
+    policy: Policy, compositions: Sequence[Composition], cfg: ProbeConfig, name: str
+) -> list[tuple[Composition, list[str]]]:
     """Each composition that can be asked, with the programs written for it."""
-    asked = [(composition, prompt) for place, composition in enumerate(compositions)
-             if (prompt := question(composition, stream(cfg.seed, "probe", name, "pairs", place))) is not None]
+    asked = [
+        (composition, prompt)
+        for place, composition in enumerate(compositions)
+        if (prompt := question(composition, stream(cfg.seed, "probe", name, "pairs", place))) is not None
+    ]
     replies = ask(policy, [prompt for _, prompt in asked], cfg.samples, cfg, name)
     return [(composition, texts) for (composition, _), texts in zip(asked, replies, strict=True)]
 
 
-def problem_rates(policy: Policy, problems: Sequence[Problem], n: int, cfg: ProbeConfig,
-                  temperature: float = 1.0) -> dict[str, list[float]]:
+def problem_rates(
+    policy: Policy, problems: Sequence[Problem], n: int, cfg: ProbeConfig, temperature: float = 1.0
+) -> dict[str, list[float]]:
     """Pass rates of the problems, by difficulty."""
     replies = ask(policy, [MICRO.ask_problem(problem) for problem in problems], n, cfg, "problems", temperature)
     rates: dict[str, list[float]] = defaultdict(list)
@@ -126,7 +132,9 @@ def problem_rates(policy: Policy, problems: Sequence[Problem], n: int, cfg: Prob
 def operation_accuracy(policy: Policy, cfg: ProbeConfig) -> dict[str, float]:
     """How often each operation is written where a program of two steps, all operations alike, has it."""
     even = Prior(exponent=0.0, reducer=0.25)
-    compositions = [draw_composition(even, 2, stream(cfg.seed, "operations", place)) for place in range(cfg.compositions)]
+    compositions = [
+        draw_composition(even, 2, stream(cfg.seed, "operations", place)) for place in range(cfg.compositions)
+    ]
     right: dict[str, list[float]] = defaultdict(list)
     for wanted, texts in answers(policy, compositions, cfg, "operations"):
         for written in map(read_program, texts):
@@ -147,8 +155,12 @@ def literal_accuracy(policy: Policy, kind: Kind, cfg: ProbeConfig) -> float:
 
     prompts = [MICRO.ask(Task(kind, "", program=composition.program, shown=(pair,))) for composition, pair in drawn]
     replies = ask(policy, prompts, 1, cfg, kind.value)
-    return mean([text == pair.output if kind is Kind.DEDUCTION else _gives(composition, text, pair.output)
-                 for (composition, pair), (text,) in zip(drawn, replies, strict=True)])
+    return mean(
+        [
+            text == pair.output if kind is Kind.DEDUCTION else _gives(composition, text, pair.output)
+            for (composition, pair), (text,) in zip(drawn, replies, strict=True)
+        ]
+    )
 
 
 def _gives(composition: Composition, text: str, output: str) -> bool:
@@ -201,15 +213,32 @@ def propose(policy: Policy, rung: RungConfig, prompts: Sequence[tuple[Axis, Prom
     """One proposal per prompt, the honest ones tried by the student."""
     faults: Counter[str] = Counter()
     replies = ask(policy, [prompt for _, prompt in prompts], 1, cfg, rung.name)
-    read = [(axis, *proposal) for (axis, _), (text,) in zip(prompts, replies, strict=True)
-            if (proposal := read_honest(text, faults)) is not None]
+    read = [
+        (axis, *proposal)
+        for (axis, _), (text,) in zip(prompts, replies, strict=True)
+        if (proposal := read_honest(text, faults)) is not None
+    ]
 
-    asked = [MICRO.ask(Task(Kind.INDUCTION, "", message=draft.message, shown=tuple(
-        Pair(text, repr(output_of(composition, value)))
-        for text in draft.inputs[:PUBLIC] if (value := read_input(text)) is not None))) for _, draft, composition in read]
+    asked = [
+        MICRO.ask(
+            Task(
+                Kind.INDUCTION,
+                "",
+                message=draft.message,
+                shown=tuple(
+                    Pair(text, repr(output_of(composition, value)))
+                    for text in draft.inputs[:PUBLIC]
+                    if (value := read_input(text)) is not None
+                ),
+            )
+        )
+        for _, draft, composition in read
+    ]
     tries = ask(policy, asked, cfg.samples, cfg, f"{rung.name} tries")
-    written = [Written(axis, draft, composition, mean([writes(text, composition) for text in texts]))
-               for (axis, draft, composition), texts in zip(read, tries, strict=True)]
+    written = [
+        Written(axis, draft, composition, mean([writes(text, composition) for text in texts]))
+        for (axis, draft, composition), texts in zip(read, tries, strict=True)
+    ]
     return Proposals(len(prompts), written, faults)
 
 
@@ -217,8 +246,10 @@ def show_rates(title: str, by_difficulty: dict[str, list[float]]) -> None:
     rates = [rate for of_difficulty in by_difficulty.values() for rate in of_difficulty]
     print(f"{title}: pass@1 {mean(rates):.4f}, never solved {rates.count(0.0)} of {len(rates)}")
     for difficulty, of_difficulty in by_difficulty.items():
-        print(f"  {difficulty}: pass@1 {mean(of_difficulty):.4f}, never solved {of_difficulty.count(0.0)} of "
-              f"{len(of_difficulty)}, by tenth of pass rate: {tenths(of_difficulty)}")
+        print(
+            f"  {difficulty}: pass@1 {mean(of_difficulty):.4f}, never solved {of_difficulty.count(0.0)} of "
+            f"{len(of_difficulty)}, by tenth of pass rate: {tenths(of_difficulty)}"
+        )
 
 
 def show_proposals(rung: RungConfig, proposals: Proposals, cfg: ProbeConfig) -> None:
@@ -227,8 +258,10 @@ def show_proposals(rung: RungConfig, proposals: Proposals, cfg: ProbeConfig) -> 
     faults = ", ".join(f"{reason} {times}" for reason, times in proposals.faults.most_common(4))
     print(f"{rung.name}: honest {len(written) / count:.2f} of {count}; {faults}")
     print(f"  depths {dict(sorted(depths.items()))}, rows {mean([w.composition.rows for w in written]):.2f}")
-    print(f"  in band {len(proposals.in_band(rung, cfg.samples)) / count:.2f} of {count}, mean pass rate "
-          f"{mean([w.rate for w in written]):.2f}, by tenth: {tenths([w.rate for w in written])}")
+    print(
+        f"  in band {len(proposals.in_band(rung, cfg.samples)) / count:.2f} of {count}, mean pass rate "
+        f"{mean([w.rate for w in written]):.2f}, by tenth: {tenths([w.rate for w in written])}"
+    )
 
 
 def probe(policy: Policy, cfg: ProbeConfig) -> None:
@@ -240,18 +273,26 @@ def probe(policy: Policy, cfg: ProbeConfig) -> None:
 
     rng = stream(cfg.seed, "teaching")
     candidates, axes = load("candidates"), list(Axis)
-    lemmas = propose(policy, LEMMA, [
-        (axis, MICRO.teach(LEMMA, axis, rng.choice(candidates), None, PAIRS))
-        for axis in (axes[place % len(axes)] for place in range(cfg.proposals))], cfg)
+    lemmas = propose(
+        policy,
+        LEMMA,
+        [
+            (axis, MICRO.teach(LEMMA, axis, rng.choice(candidates), None, PAIRS))
+            for axis in (axes[place % len(axes)] for place in range(cfg.proposals))
+        ],
+        cfg,
+    )
     show_proposals(LEMMA, lemmas, cfg)
     if accepted := lemmas.in_band(LEMMA, cfg.samples):
         drawn = [rng.choice(accepted) for _ in range(cfg.proposals)]
-        show_proposals(LIFT, propose(policy, LIFT, [
-            (w.axis, MICRO.teach(LIFT, w.axis, None, Proposal("", LEMMA.name, "", message=w.draft.message,
-                                                              program=w.draft.program), PAIRS)) for w in drawn], cfg), cfg)
+        below = [Proposal("", LEMMA.name, "", message=w.draft.message, program=w.draft.program) for w in drawn]
+        lifts = [(w.axis, MICRO.teach(LIFT, w.axis, None, p, PAIRS)) for w, p in zip(drawn, below, strict=True)]
+        show_proposals(LIFT, propose(policy, LIFT, lifts, cfg), cfg)
 
-    show_rates(f"candidates, {cfg.candidate_samples} samples at temperature {cfg.candidate_temperature}", problem_rates(
-        policy, candidates[:cfg.candidates], cfg.candidate_samples, cfg, cfg.candidate_temperature))
+    show_rates(
+        f"candidates, {cfg.candidate_samples} samples at temperature {cfg.candidate_temperature}",
+        problem_rates(policy, candidates[: cfg.candidates], cfg.candidate_samples, cfg, cfg.candidate_temperature),
+    )
 
 
 def main(model: ModelConfig = ModelConfig(), cfg: ProbeConfig = QUICK) -> None:  # noqa: B008  (a frozen value)

@@ -48,8 +48,9 @@ def _templates() -> Iterator[str]:
 
 def pieces() -> list[str]:
     """The vocabulary in order: special tokens, characters, fragments, and reserved places up to SIZE."""
-    fragments = dict.fromkeys(part for template in _templates()
-                              for part in template.replace("{pairs}", "{k}").split("{k}"))
+    fragments = dict.fromkeys(
+        part for template in _templates() for part in template.replace("{pairs}", "{k}").split("{k}")
+    )
     fragments.update(dict.fromkeys(_PROGRAM + _LISTS + _SESSION + _NUMBERED))
     known = [UNKNOWN, EOS, *_CHARACTERS, *(part for part in fragments if len(part) > 1)]
     return known + [f"<reserved {place}>" for place in range(len(known), SIZE)]
@@ -65,5 +66,3 @@ def build() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, unk_token=UNKNOWN,
         clean_up_tokenization_spaces=False, model_max_length=512)  # fmt: skip
-
-

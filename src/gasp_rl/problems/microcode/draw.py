@@ -60,8 +60,9 @@ def draw_step(operation: Operation, rng: random.Random) -> Step:
     return Step(operation, rng.choice(operation.constants), 0 if usual else rng.randrange(1, others + 1))
 
 
-def draw_composition(prior: Prior, depth: int, rng: random.Random, rows: float = 0.0,
-                     last_number: int = 0) -> Composition:
+def draw_composition(
+    prior: Prior, depth: int, rng: random.Random, rows: float = 0.0, last_number: int = 0
+) -> Composition:
     """A composition of that depth; over rows with probability `rows`. No operation follows itself.
 
     Numbered from 1, or from anywhere such that the steps end at `last_number` at most.
@@ -145,8 +146,9 @@ def is_blank(value: Output) -> bool:
     return isinstance(value, list) and all(isinstance(item, list) and not item for item in value)
 
 
-def draw_examples(composition: Composition, n: int, size: Size, rng: random.Random,
-                  tiny: float = 0.0) -> list[tuple[Input, Output]] | None:
+def draw_examples(
+    composition: Composition, n: int, size: Size, rng: random.Random, tiny: float = 0.0
+) -> list[tuple[Input, Output]] | None:
     """Distinct inputs and their outputs; the first two are not tiny and show something. None if that is too rare."""
     found: list[tuple[Input, Output]] = []
     for _ in range(6 * n):
@@ -168,9 +170,11 @@ def cuts(composition: Composition) -> list[Composition]:
     """Every contiguous sub-sequence that a lemma may keep: two steps or more if it can, MAX_WRITTEN at most, not all."""
     depth = composition.depth
     shortest = min(2, depth - 1)
-    return [Composition(composition.steps[start:start + length], composition.rows, composition.first + start)
-            for length in range(max(shortest, 1), min(MAX_WRITTEN, depth - 1) + 1)
-            for start in range(depth - length + 1)]
+    return [
+        Composition(composition.steps[start : start + length], composition.rows, composition.first + start)
+        for length in range(max(shortest, 1), min(MAX_WRITTEN, depth - 1) + 1)
+        for start in range(depth - length + 1)
+    ]
 
 
 def extend(composition: Composition, added: int, prior: Prior, rng: random.Random) -> Composition:

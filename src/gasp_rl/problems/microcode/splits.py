@@ -101,25 +101,32 @@ def holdout(folder: Path = MICROCODE) -> Holdout:
 
 
 def without(composition: Composition, place: int) -> Composition:
-    return Composition(composition.steps[:place] + composition.steps[place + 1:], composition.rows)
+    return Composition(composition.steps[:place] + composition.steps[place + 1 :], composition.rows)
 
 
 def is_irreducible(composition: Composition) -> bool:
     """No step can be left out without changing the behaviour."""
     whole = behaviour(composition)
-    return composition.depth == 1 or all(behaviour(without(composition, place)) != whole
-                                         for place in range(composition.depth))
+    return composition.depth == 1 or all(
+        behaviour(without(composition, place)) != whole for place in range(composition.depth)
+    )
 
 
 def near_misses(composition: Composition) -> list[Composition]:
     """Programs one slip away: a step left out, two neighbours swapped, a constant off by one."""
     steps = composition.steps
     found = [without(composition, place) for place in range(len(steps)) if len(steps) > 1]
-    found += [Composition((*steps[:i], steps[i + 1], steps[i], *steps[i + 2:]), composition.rows)
-              for i in range(len(steps) - 1) if is_composition((steps[i + 1], steps[i], *steps[i + 2:]))]
+    found += [
+        Composition((*steps[:i], steps[i + 1], steps[i], *steps[i + 2 :]), composition.rows)
+        for i in range(len(steps) - 1)
+        if is_composition((steps[i + 1], steps[i], *steps[i + 2 :]))
+    ]
     for place, step in enumerate(steps):
-        found += [Composition((*steps[:place], Step(step.operation, constant), *steps[place + 1:]), composition.rows)
-                  for constant in (step.constant - 1, step.constant + 1) if constant in step.operation.constants]
+        found += [
+            Composition((*steps[:place], Step(step.operation, constant), *steps[place + 1 :]), composition.rows)
+            for constant in (step.constant - 1, step.constant + 1)
+            if constant in step.operation.constants
+        ]
     return found
 
 
@@ -189,8 +196,11 @@ def draw_tests(composition: Composition, rng: random.Random) -> tuple[list[tuple
         examples = usual + large + [(edge, output_of(composition, edge)) for edge in edges]
         outputs = [repr(output) for _, output in usual + large]
         varied = len(set(outputs)) >= (4 if composition.steps[-1].operation in REDUCERS else 5)
-        if varied and sum(is_blank(output) for _, output in usual) <= 1 and all(
-                any(output_of(miss, value) != output for value, output in examples[2:]) for miss in misses):
+        if (
+            varied
+            and sum(is_blank(output) for _, output in usual) <= 1
+            and all(any(output_of(miss, value) != output for value, output in examples[2:]) for miss in misses)
+        ):
             return examples, 2
     return None
 
@@ -201,15 +211,24 @@ def make_problem(split: str, place: int, composition: Composition, rng: random.R
         return None
     examples, public = drawn
     tests = tuple(TestCase(repr(value), repr(output)) for value, output in examples)
-    return Problem(id=f"micro/{split}/{place:03d}", statement=composition.statement, public_tests=tests[:public],
-                   hidden_tests=tests[public:], source="microcode", difficulty=f"depth-{composition.depth}",
-                   reference=composition.program)
+    return Problem(
+        id=f"micro/{split}/{place:03d}",
+        statement=composition.statement,
+        public_tests=tests[:public],
+        hidden_tests=tests[public:],
+        source="microcode",
+        difficulty=f"depth-{composition.depth}",
+        reference=composition.program,
+    )
 
 
 def _single_behaviours() -> frozenset[tuple[str, ...]]:
     """Behaviours of all programs of one step, and of doing nothing: no longer problem may be one of them."""
-    single = (Composition((Step(operation, constant),)) for operation in OPERATIONS + REDUCERS
-              for constant in operation.constants)
+    single = (
+        Composition((Step(operation, constant),))
+        for operation in OPERATIONS + REDUCERS
+        for constant in operation.constants
+    )
     return frozenset(map(behaviour, (*single, Composition(()))))
 
 
@@ -219,13 +238,14 @@ def draw_split(split: Split, seen: set[tuple[str, ...]], seed: int) -> list[Prob
     problems: list[Problem] = []
     for place in range(split.size):
         rng = stream(seed, "microcode", split.name, place)
-        depth, = rng.choices(list(split.depths), list(split.depths.values()))
+        (depth,) = rng.choices(list(split.depths), list(split.depths.values()))
         problem = None
         while problem is None:
             composition = split.draw(depth, rng)
             held = protected(composition, with_cuts=split.with_cuts)
-            if behaviour(composition) not in seen and all(is_irreducible(c) and behaviour(c) not in single
-                                                          for c in held):
+            if behaviour(composition) not in seen and all(
+                is_irreducible(c) and behaviour(c) not in single for c in held
+            ):
                 problem = make_problem(split.name, place, composition, rng)
                 if problem is not None and depth > 1:
                     seen.add(behaviour(composition))

@@ -41,7 +41,7 @@ GOALPOST = "# goalpost\n"
 PREVIOUS = "# previous\n"
 TEACH = "# write {direction}, axis {axis}, {pairs} inputs\n"
 PROPOSE = {Kind.DEDUCTION: "# propose run\n", Kind.ABDUCTION: "# propose invert\n",
-           Kind.INDUCTION: "# propose solve, {pairs} inputs\n"}
+           Kind.INDUCTION: "# propose solve, {pairs} inputs\n"}  # fmt: skip
 CALL = ">>> f({input})\n"
 UNKNOWN = ">>> f(?)\n"
 
@@ -147,8 +147,9 @@ class MicroPrompts:
     def stop(self) -> tuple[str, ...]:
         return ()  # the end-of-text token ends every reply
 
-    def teach(self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None,
-              pairs: int) -> Prompt:
+    def teach(
+        self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None, pairs: int
+    ) -> Prompt:
         header = TEACH.format(direction=rung.direction, axis=axis.value, pairs=pairs)
         above = f"{GOALPOST}{goalpost.statement}\n" if goalpost else ""
         below = f"{PREVIOUS}{previous.message}\n{previous.program}\n" if previous else ""
@@ -178,8 +179,9 @@ class MicroPrompts:
         message, _, body = head.partition("\n")
         return _draft(_read_message(message), _read_program(body), _read_inputs(tail, pairs))
 
-    def read_free_proposal(self, kind: Kind, references: Sequence[Proposal], text: str,
-                           pairs: int) -> Draft | Unreadable:
+    def read_free_proposal(
+        self, kind: Kind, references: Sequence[Proposal], text: str, pairs: int
+    ) -> Draft | Unreadable:
         block = INPUTS if kind is Kind.INDUCTION else INPUT
         head, found, tail = text.partition("\n" + block)
         if not found:
@@ -199,8 +201,9 @@ class MicroPrompts:
         return line
 
 
-def _draft(message: str | Unreadable, program: str | Unreadable,
-           inputs: tuple[str, ...] | Unreadable) -> Draft | Unreadable:
+def _draft(
+    message: str | Unreadable, program: str | Unreadable, inputs: tuple[str, ...] | Unreadable
+) -> Draft | Unreadable:
     """The draft, or the first thing that is wrong with it."""
     if isinstance(message, Unreadable):
         return message
