@@ -52,7 +52,7 @@ def candidates(tmp_path: Path) -> Path:
 
 
 def mined(candidates: Path, runs: Runs, rlvr: RunConfig = RLVR) -> Mined:
-    return mine(candidates, rlvr, AZR, (0, 1), candidates.parent / "out", Silent(), runs)
+    return mine(candidates, rlvr, AZR, (0, 1), candidates.parent / "out", Silent(), run_recipe=runs)
 
 
 FALLEN = {"1-rlvr-seed0": {"a": 1}, "1-rlvr-seed1": {"b": 4}, "2-azr": {"c": 2}, "3-rlvr-on-the-rest": {"d": 1}}
@@ -65,12 +65,13 @@ def test_one_passing_sample_anywhere_is_out_and_what_is_left_is_given_on(candida
 
     assert [problem.id for problem in found.goalposts] == ["e", "f"]
     assert {where: "".join(given) for where, given in runs.given.items()} == {
+        "0-untrained": "abcdef",
         "1-rlvr-seed0": "abcdef",
         "1-rlvr-seed1": "bcdef",
         "2-azr": "cdef",
         "3-rlvr-on-the-rest": "def",
     }
-    assert [one.solved for one in found.filters] == [("a",), ("b",), ("c",), ("d",)]
+    assert [one.solved for one in found.filters] == [(), ("a",), ("b",), ("c",), ("d",)]
 
 
 def test_what_was_found_and_how_is_written_down(candidates: Path) -> None:
@@ -80,6 +81,7 @@ def test_what_was_found_and_how_is_written_down(candidates: Path) -> None:
     assert read_problems(out / "goalposts.jsonl").problems == found.goalposts
     filters = msgspec.json.decode((out / "filters.json").read_bytes())
     assert [(one["name"], one["seed"], one["samples"], one["evaluations"], one["given"]) for one in filters] == [
+        ("0-untrained", 0, 4, 3, 6),
         ("1-rlvr-seed0", 0, 4, 3, 6),
         ("1-rlvr-seed1", 1, 4, 3, 5),
         ("2-azr", 0, 4, 3, 4),
@@ -98,12 +100,24 @@ def test_only_the_last_filter_trains_on_what_is_left(candidates: Path) -> None:
     assert Path(last).read_bytes() == candidates.read_bytes()
 
 
-def test_the_untrained_model_is_asked_once(candidates: Path) -> None:
+def test_the_untrained_model_is_asked_once_and_first(candidates: Path) -> None:
     runs = Runs()
 
     mined(candidates, runs)
 
-    assert [config.evaluate.at_start for config in runs.configs.values()] == [True, False, False, False]
+    asked = [(config.steps, config.evaluate.at_start) for config in runs.configs.values()]
+    assert asked == [(0, True), (10, False), (10, False), (10, False), (10, False)]
+
+
+def test_quickly_only_the_untrained_model_is_asked(candidates: Path) -> None:
+    runs = Runs({"0-untrained": {"a": 1}})
+
+    found = mine(
+        candidates, RLVR, AZR, (0,), candidates.parent / "out", Silent(), quick=True, run_recipe=runs
+    )  # fmt: skip
+
+    assert list(runs.configs) == ["0-untrained"]
+    assert [problem.id for problem in found.goalposts] == ["b", "c", "d", "e", "f"]
 
 
 def test_a_problem_that_was_not_asked_often_enough_is_no_goalpost(candidates: Path) -> None:
@@ -119,15 +133,17 @@ def test_the_number_of_candidates_can_be_limited(candidates: Path) -> None:
     assert [problem.id for problem in found.goalposts] == ["a", "b"]
 
 
-def test_when_all_are_solved_the_next_filter_says_so(candidates: Path) -> None:
-    with pytest.raises(ConfigError, match="no goalposts left before filter '1-rlvr-seed1'"):
-        mined(candidates, Runs({"1-rlvr-seed0": dict.fromkeys("abcdef", 1)}))
+def test_when_nothing_is_left_the_filters_end_and_say_what_they_solved(candidates: Path) -> None:
+    found = mined(candidates, Runs({"1-rlvr-seed0": dict.fromkeys("abcdef", 1)}))
+
+    assert found.goalposts == ()
+    assert [(one.name, len(one.solved)) for one in found.filters] == [("0-untrained", 0), ("1-rlvr-seed0", 6)]
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1)])
 def test_filters_need_seeds_that_differ(candidates: Path, seeds: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="seeds must be at least one, all different"):
-        mine(candidates, RLVR, AZR, seeds, candidates.parent / "out", Silent(), Runs())
+        mine(candidates, RLVR, AZR, seeds, candidates.parent / "out", Silent(), run_recipe=Runs())
 
 
 def test_a_filter_that_trains_nothing_is_refused(candidates: Path) -> None:

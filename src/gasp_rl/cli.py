@@ -91,6 +91,8 @@ class Mining:
     """The run of the second filter."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of the first filter each."""
+    quick: bool = False
+    """Only ask the untrained model."""
 
 
 if TYPE_CHECKING:
@@ -356,7 +358,7 @@ def mine(asked: Mining) -> None:
     if asked.out.exists():
         raise RunError(f"{asked.out} exists; name a directory that does not")
     with LiveView(f"gasp mine {asked.candidates.name}") as view:
-        mined = filters.mine(asked.candidates, asked.rlvr, asked.azr, asked.seeds, asked.out, view)
+        mined = filters.mine(asked.candidates, asked.rlvr, asked.azr, asked.seeds, asked.out, view, quick=asked.quick)
     print(f"{plural(len(mined.goalposts), 'goalpost')} in {asked.out / 'goalposts.jsonl'}")
 
 

@@ -1,6 +1,7 @@
 """Find goalposts: problems that no arm ever solves (arXiv:2603.15957 §3.2, its three filters).
 
-1. Post-RL: the base model, and every checkpoint of RL on the train split.
+0. The untrained model.
+1. Post-RL: every evaluated checkpoint of RL on the train split.
 2. Unguided self-play: every evaluated checkpoint of an AZR run (the paper: one released checkpoint).
 3. Final RL: one more RL run, on what is left itself.
 A problem with a single passing sample anywhere is out, and so is one that was not asked as often as it should be (its
@@ -39,12 +40,15 @@ class Filter:
     samples: int
     """Draws per problem at each evaluation."""
     evaluations: int
-    """Evaluated versions of the weights; those of the first filter begin with the untrained model."""
+    """Evaluated versions of the weights."""
     given: int
     solved: tuple[str, ...]
     """Ids that had a passing sample at any evaluation."""
     unsure: tuple[str, ...]
     """Ids without one, and with fewer judged samples than asked for at some evaluation."""
+
+
+ON_THE_REST = "3-rlvr-on-the-rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +66,47 @@ def mine(
     seeds: Sequence[int],
     out: Path,
     observer: Observer,
+    *,
+    quick: bool = False,
     run_recipe: RunRecipe = run_recipe,
 ) -> Mined:
-    """Run the filters one after another, each on what the ones before it left. Writes goalposts.jsonl, filters.json
-    and one run directory per filter into `out`. `rlvr.problems.max_goalposts` limits the candidates.
+    """Run the filters one after another, each on what the ones before it left, until nothing is left.
+
+    Writes goalposts.jsonl, filters.json and one run directory per filter into `out`. `quick` stops after the untrained
+    model; `rlvr.problems.max_goalposts` limits the candidates.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds must be at least one, all different, got {tuple(seeds)}")
     for config in (rlvr, azr):
         if config.steps < 1:
             raise ConfigError(f"{config.recipe}: steps must be at least 1 to filter anything, got {config.steps}")
+
+    untrained = replace(rlvr, steps=0, evaluate=replace(rlvr.evaluate, at_start=True))
+    rlvr, azr = (replace(c, evaluate=replace(c.evaluate, at_start=False)) for c in (rlvr, azr))
+    stages = [("0-untrained", untrained, seeds[0])]
+    if not quick:
+        stages += [(f"1-rlvr-seed{seed}", rlvr, seed) for seed in seeds]
+        stages += [("2-azr", azr, seeds[0]), (ON_THE_REST, rlvr, seeds[0])]
+
     left = read_problems(candidates).problems[: rlvr.problems.max_goalposts or None]
     filters: list[Filter] = []
-
-    def run(name: str, config: RunConfig, seed: int, on_what_is_left: bool = False) -> None:
-        nonlocal left
+    for name, config, seed in stages:
         if not left:
-            raise ConfigError(f"no goalposts left before filter {name!r}: every candidate of {candidates} was solved")
+            break
         here = out / name
         here.mkdir(parents=True)
         write_problems(here / "candidates.jsonl", left)
         problems = replace(config.problems, goalposts=str(here / "candidates.jsonl"), validation="", max_goalposts=0)
-        if on_what_is_left:
-            problems = replace(problems, train=str(here / "candidates.jsonl"))
-        evaluation = replace(config.evaluate, at_start=not filters)  # the untrained model is asked once
-        config = replace(config, seed=seed, problems=problems, evaluate=evaluation, matched_draws=False)
-        directory = run_recipe(config, here / "run", observer)
+        if name == ON_THE_REST:
+            problems = replace(problems, train=problems.goalposts)
+        directory = run_recipe(
+            replace(config, seed=seed, problems=problems, matched_draws=False), here / "run", observer
+        )
         found = [e for e in read_journal(directory.journal).evaluations if e.split == "goalposts"]
         one, left = _filtered(name, config, seed, left, found)
         filters.append(one)
         unsure = f", {len(one.unsure)} unsure" if one.unsure else ""
         observer.note(f"{name}: {one.given} problems, {len(one.solved)} solved{unsure}, {len(left)} left")
-
-    for seed in seeds:
-        run(f"1-rlvr-seed{seed}", rlvr, seed)
-    run("2-azr", azr, seeds[0])
-    run("3-rlvr-on-the-rest", rlvr, seeds[0], on_what_is_left=True)
 
     mined = Mined(tuple(left), tuple(filters))
     write_problems(out / "goalposts.jsonl", mined.goalposts)
