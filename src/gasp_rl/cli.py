@@ -313,7 +313,7 @@ def train(config: RunConfig, out: Path) -> None:
     run = RunDirectory(out)
     if run.config.exists():
         raise RunError(f"{out} holds a run already; give another --out, or see it with: gasp report {out}")
-    print(f"{config.recipe}: {config.steps} iterations into {out}")
+    print(f"{config.recipe}: {plural(config.steps, 'iteration')} into {out}")
     _quiet(config.model)
 
     from gasp_rl.build import run_recipe
