@@ -86,7 +86,7 @@ def filtering(run: RunConfig) -> RunConfig:
 
 def demo() -> RunConfig:
     """`gasp demo`: guided self-play in the embedded world, sized for two CPU cores and a few minutes."""
-    return replace(micro_gasp(), recipe="demo")
+    return replace(micro_gasp(), recipe="demo", problems=ProblemsConfig(max_goalposts=48))
 
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
