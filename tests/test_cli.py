@@ -65,6 +65,16 @@ def test_paths_are_read() -> None:
         (["train", "--steps", "3", "demo"], "--steps stands before the recipe; put it behind"),
         (["demo", "--frobnicate"], "unknown option --frobnicate"),
         (["demo", "--gasp.tries", "0"], "gasp.tries must be at least 1, got 0"),
+        (["demo", "--gasp.ladder.1.name", "lemma"], "gasp.ladder must be rungs of different names, got ['lemma', 'lemma']"),
+        (["demo", "--learn.betas", "1", "1"], "learn.betas must be from 0 to below 1, got (1.0, 1.0)"),
+        (["demo", "--sampling.max-tokens", "0"], "sampling.max_tokens must be at least 1, got 0"),
+        (["demo", "--problems.max-goalposts", "-1"], "problems.max_goalposts must be at least 0, got -1"),
+        (["demo", "--problems.goalposts", ""], "problems.goalposts must be a problem file, since the recipe has a gasp section, got ''"),
+        (["train", "rlvr", "--problems.train", ""], "problems.train must be a problem file, since the recipe has a rlvr section, got ''"),
+        (["demo", "--evaluate.samples", "10"], "evaluate.ks must be from 1 to evaluate.samples, which is 10, got (1, 5, 10, 20)"),
+        (["train", "azr", "--azr.pairs", "1"], "azr.pairs must be at least 2, got 1"),
+        (["evaluate", "micro", "--samples", "0"], "samples must be at least 1, got 0"),
+        (["problems", "split", "a.jsonl", "--share", "2"], "share must be between 0 and 1, got 2.0"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_one_line_with_the_fix(args: list[str], line: str) -> None:
@@ -154,6 +164,39 @@ def test_the_filters_take_the_settings_of_their_runs() -> None:
     assert command.size.seeds == (1, 2)
     assert command.size.rlvr.steps == 3
     assert command.size.azr == filtering(RECIPES["micro-azr"]())
+
+
+BAD_INPUT = [
+    (["demo", "--problems.goalposts", "{dir}/none.jsonl"], "{dir}/none.jsonl: cannot be read: No such file or directory"),
+    (["demo", "--problems.goalposts", "{dir}/bad.jsonl"], "{dir}/bad.jsonl:1: id: Expected `str`, got `int`"),
+    (["demo", "--problems.validation", "{dir}/empty.jsonl"], "{dir}/empty.jsonl: no problem that can be used: it is empty"),
+    (["evaluate", "{dir}/untested.jsonl"],
+     "{dir}/untested.jsonl: no problem that can be used: all 1 are left out, most for: no tests: any program would pass"),
+    (["demo", "--model.path", "{dir}/none"],
+     "model.path '{dir}/none' does not exist: give a Hugging Face directory, a GGUF file, or a hub name like owner/model"),
+    (["mine", "micro", "{dir}/none.jsonl", "--out", "{dir}/mined"],
+     "{dir}/none.jsonl: cannot be read: No such file or directory"),
+    (["mine", "micro", "{dir}/mine.jsonl", "--out", "{dir}"], "{dir} exists; name a directory that does not"),
+    (["demo", "--out", "{dir}/bad.jsonl/run"], "{dir}/bad.jsonl/run cannot be created: Not a directory"),
+    (["world", "draw", "{dir}/bad.jsonl/world"], "[Errno 20] Not a directory: '{dir}/bad.jsonl/world'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "line"), BAD_INPUT)
+def test_bad_input_is_one_line_that_names_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, problems: Path, args: list[str], line: str
+) -> None:
+    folder = problems.parent
+    monkeypatch.chdir(folder)
+    (folder / "bad.jsonl").write_text('{"id": 1, "public_tests": []}\n')
+    (folder / "empty.jsonl").write_text("")
+    (folder / "untested.jsonl").write_text('{"id": "a", "statement": "", "public_tests": [], "hidden_tests": []}\n')
+
+    code = main([arg.format(dir=folder) for arg in args])
+
+    assert code == 2
+    assert capsys.readouterr().err == f"gasp: {line.format(dir=folder)}\n"
+    assert not (folder / "runs").exists()
 
 
 def test_the_first_free_name_is_taken(tmp_path: Path) -> None:

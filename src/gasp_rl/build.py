@@ -131,7 +131,7 @@ def problem_set(name: str, split: str) -> tuple[Problem, ...]:
     if not found.problems:
         reasons = Counter(row.reason for row in found.excluded).most_common(1)
         left_out = f"all {len(found.excluded)} are left out, most for: {reasons[0][0]}" if reasons else "it is empty"
-        raise ProblemFileError(f"{path}: no problem that can be used as {split}: {left_out}")
+        raise ProblemFileError(f"{path}: no problem that can be used: {left_out}")
     return found.problems
 
 

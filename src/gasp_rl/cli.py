@@ -20,7 +20,7 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from gasp_rl import __version__
-from gasp_rl.config import EvaluateConfig, ModelConfig, RunConfig, SamplingConfig, SandboxConfig
+from gasp_rl.config import EvaluateConfig, ModelConfig, RunConfig, SamplingConfig, SandboxConfig, require
 from gasp_rl.errors import ConfigError, GaspError, ProblemFileError, RunError
 from gasp_rl.problems.jsonl import read_problems, write_problems
 from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr, rlvr
@@ -157,6 +157,9 @@ class Evaluate:
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=EvaluateConfig().temperature))
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
 
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, "samples", "at least 1", self.samples)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -192,6 +195,9 @@ class Split:
     share: float = 0.1
     """Without a date: the share that becomes validation."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.share <= 1.0, "share", "between 0 and 1", self.share)
 
 
 @dataclass(frozen=True)
@@ -233,6 +239,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as fault:  # a full disk, a folder that may not be written: the system says which
+        print(f"gasp: {fault}", file=sys.stderr)
+        return 2
     return 0
 
 
