@@ -113,6 +113,9 @@ def test_without_a_count_the_first_tests_are_public_and_one_stays_hidden(mode: I
     ({"compare": {"type": "test_code"}, "tests": []},
      "compare test_code: judged by test code, not by input and output"),
     ({"tests": []}, "no tests: any program would pass"),
+    ({"io_encoding": "pyliteral", "tests": [{"input": "1", "output": "(1+2j)"}]},
+     "a value that the sandbox does not give: (1+2j)"),
+    ({"tests": [{"input": "[" * 70 + "]" * 70, "output": "1"}]}, "a value that the sandbox does not give: " + "[" * 60),
 ])  # fmt: skip
 def test_a_row_that_cannot_be_judged_is_left_out_and_counted(
     tmp_path: Path, change: dict[str, Any], reason: str

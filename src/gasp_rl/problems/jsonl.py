@@ -5,7 +5,8 @@ Normal form: `id, statement, starter_code, entry_point, io_mode, io_encoding, co
 reference_solution?, errata?, source?, date?, difficulty?` and any extras, for sets that come from elsewhere.
 
 A row that breaks its form stops the reading with file, line, field and reason. A row that is well formed but cannot
-be judged fairly (listed in errata, a comparison we have not, no tests) is left out and named in `excluded`.
+be judged fairly (listed in errata, a comparison we have not, values that the sandbox does not give, no tests) is left
+out and named in `excluded`.
 """
 
 import ast
@@ -20,6 +21,7 @@ import msgspec
 
 from gasp_rl.errors import ProblemFileError
 from gasp_rl.problem import CompareKind, Comparison, Encoding, IoMode, Problem, TestCase
+from gasp_rl.sandbox.values import decode, spell
 
 Row = TypeVar("Row")
 
@@ -145,6 +147,9 @@ def _read_row(text: bytes, line: int) -> Problem | Excluded:
     _check(problem)
     if not problem.tests:
         return Excluded(problem.id, line, "no tests: any program would pass")
+    strange = _strange_value(problem)
+    if strange is not None:
+        return Excluded(problem.id, line, f"a value that the sandbox does not give: {strange[:60]}")
     return problem
 
 
@@ -212,11 +217,28 @@ def _check(problem: Problem) -> None:
     if not stdin and not problem.entry_point.isidentifier():
         raise _RowError("entry_point", f"must name a function for functional, got {problem.entry_point!r}")
 
-    for number, test in enumerate(problem.tests if not stdin else ()):
+
+def _strange_value(problem: Problem) -> str | None:
+    """The first value of a functional problem that has no canonical spelling: a complex number, or one too deep."""
+    strange = None
+    for number, test in enumerate(problem.tests if problem.io_mode is IoMode.FUNCTIONAL else ()):
         arguments = test.input.split("\n") if test.input else []
         for part, literal in [*(("input", argument) for argument in arguments), ("output", test.output)]:
-            if not _decodes(literal, problem.encoding):
-                raise _RowError(f"tests[{number}].{part}", f"not a {problem.encoding.value} value: {literal[:60]!r}")
+            if not _has_spelling(literal, problem.encoding):
+                if not _decodes(literal, problem.encoding):
+                    raise _RowError(
+                        f"tests[{number}].{part}", f"not a {problem.encoding.value} value: {literal[:60]!r}"
+                    )
+                strange = strange or literal
+    return strange
+
+
+def _has_spelling(literal: str, encoding: Encoding) -> bool:
+    try:
+        spell(json.loads(literal) if encoding is Encoding.JSON else decode(literal))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _decodes(literal: str, encoding: Encoding) -> bool:

@@ -24,7 +24,7 @@ _SIGNS = re.compile(r"(?:[-+~]\s*){8}")
 _SPELLED = {"nan": math.nan, "inf": math.inf}
 
 
-class _NotALiteralError(Exception):
+class _NotALiteralError(ValueError):
     """The text is no literal of the grammar, or too large."""
 
 
@@ -56,7 +56,7 @@ def decode(text: str, max_text: int = 1 << 21) -> object:
 
 
 def spell(value: object, depth: int = 0) -> str:
-    """Canonical text of a value of exact builtin types."""
+    """Canonical text of a value of exact builtin types; raises ValueError if it is none, or too large or too deep."""
     if depth > MAX_DEPTH:
         raise _NotALiteralError
     kind = type(value)
