@@ -20,8 +20,8 @@ PROBLEMS_AND_EXCLUDED = {
     "humaneval_plus_40tests.jsonl": (163, 1),
     "leetcode.jsonl": (1664, 0),
     "livecodebench_train.jsonl": (586, 15),
-    "mbpp_plus_40tests.jsonl": (375, 3),
-    "mbpp_sanitized.jsonl": (426, 1),
+    "mbpp_plus_40tests.jsonl": (372, 6),
+    "mbpp_sanitized.jsonl": (424, 3),
 }
 
 
