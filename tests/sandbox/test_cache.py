@@ -78,6 +78,16 @@ def test_a_fault_of_ours_is_forgotten_and_the_next_run_counts() -> None:
     assert found == [Status.INFRA, Status.OK, Status.OK]
 
 
+def test_what_is_large_is_not_remembered() -> None:
+    inner = ScriptedSandbox(lambda _: Execution(Status.OK, (Result(Status.OK, "x" * 20_000),)))
+    sandbox = CachedSandbox(inner)
+
+    for _ in range(2):
+        list(sandbox.execute([job("a"), job("a")]))
+
+    assert len(inner.jobs) == 2
+
+
 def test_what_was_used_longest_ago_is_forgotten_first() -> None:
     inner = ScriptedSandbox(echo)
     sandbox = CachedSandbox(inner, capacity=2)

@@ -8,6 +8,9 @@ from gasp_rl.sandbox.base import Execution, Job, Sandbox, Status
 UNCERTAIN = frozenset({Status.INFRA, Status.TIMEOUT_WALL})
 """Outcomes that another run might not repeat: never remembered."""
 
+LARGE = 1 << 14
+"""Characters of a job and its results together, above which they are not remembered: that bounds the memory."""
+
 
 class CachedSandbox:
     """Remembers what the newest `capacity` different jobs did. A job is known by all of its content."""
@@ -47,7 +50,11 @@ class CachedSandbox:
         self._sandbox.close()
 
     def _remember(self, job: Job, execution: Execution) -> None:
-        if execution.status not in UNCERTAIN:
+        if execution.status not in UNCERTAIN and _size(job, execution) <= LARGE:
             self._known[job] = execution
             if len(self._known) > self._capacity:
                 self._known.popitem(last=False)
+
+
+def _size(job: Job, execution: Execution) -> int:
+    return len(job.source) + sum(map(len, job.inputs)) + sum(len(result.value) for result in execution.results)

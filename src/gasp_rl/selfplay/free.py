@@ -60,7 +60,10 @@ class FreePlay:
         """Before the first iteration: proposals until each buffer holds `seeds`, or twice as many were made.
         Nothing is learned from them.
         """
-        for kind in FREE_KINDS if step == 1 else ():
+        if step > 1:
+            return
+        self.observer.phase("seeds")
+        for kind in FREE_KINDS:
             for attempt in range(1 + 2 * self.cfg.seeds // self.cfg.proposals_per_kind):
                 if len(self.buffers[kind]) >= self.cfg.seeds:
                     break
