@@ -2,51 +2,53 @@
 
     python bench/sampler.py [--device cuda] [--threads N] [--repeats N]
 
-The model has the micro model's shape and random weights, so the spread of lengths comes from making ten tokens end a
-text: 36 tokens on average, 64 at most. Rates are sampled tokens per second, the median of the repeats; arms take turns.
+Both sample the shipped model at temperature 1 until it ends its text, on prompts of its own: 64 lemma prompts, and 64
+problems ten times each. Rates are sampled tokens per second, the median of the repeats. Arms take turns, and a ratio is
+the median over turns, so that whatever else the machine does weighs on all arms alike; a second column counts the
+seconds of CPU instead.
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from statistics import median
 from typing import Any
 
-import gasp_rl.policy  # noqa: F401  (sets the OpenMP policy, so it comes before torch)
+from gasp_rl.config import LEMMA, GaspConfig, ModelConfig
+from gasp_rl.policy import llama
+from gasp_rl.policy.decoder import Room
+from gasp_rl.policy.engine import SampleRequest, SamplingParams
+from gasp_rl.policy.local import LocalEngine
+from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.sampler import Sampler
+from gasp_rl.policy.stops import StopStrings
+from gasp_rl.problems.microcode.splits import load
+from gasp_rl.rollout import Axis, Prompt
+from gasp_rl.selfplay.prompts.micro import MICRO
 
 # isort: split
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from gasp_rl.policy import llama
-from gasp_rl.policy.decoder import Room
-from gasp_rl.policy.engine import SampleRequest, SamplingParams
-from gasp_rl.policy.local import choose_device
-from gasp_rl.policy.sampler import Sampler
-from gasp_rl.policy.scripted import CharTokenizer
-from gasp_rl.policy.stops import StopStrings
-from gasp_rl.streams import stream
-
-EOS = frozenset(range(2, 12))
-NEW_TOKENS = 64
-ROWS = 64
+MODEL = ModelConfig(path="micro", dtype="float32")
+PROMPTS = 64
+NEW_TOKENS = 200
 
 
-def micro_model() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=512, hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6,
-        num_key_value_heads=6, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=sorted(EOS), pad_token_id=0,
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
+def lemma_prompts() -> list[Prompt]:
+    axes = list(Axis)
+    goalposts = load("candidates")[:PROMPTS]
+    return [
+        MICRO.teach(LEMMA, axes[place % len(axes)], goalpost, None, GaspConfig().pairs)
+        for place, goalpost in enumerate(goalposts)
+    ]
 
 
-def prompts(count: int) -> list[tuple[int, ...]]:
-    rng = stream(0, "bench")
-    return [tuple(rng.randrange(12, 512) for _ in range(rng.randint(60, 100))) for _ in range(count)]
+def induction_prompts() -> list[Prompt]:
+    problems = load("validation")
+    return [MICRO.ask_problem(problems[place * len(problems) // PROMPTS]) for place in range(PROMPTS)]  # of all depths
 
 
 @dataclass
@@ -97,6 +99,21 @@ class RecordingSession:
         self.inner.keep(rows, groups)
 
 
+def record(engine: LocalEngine, requests: Sequence[SampleRequest]) -> Recorder:
+    """The shapes that the engine meets when it answers these requests."""
+    device, decoder = engine.model.device, llama.copy_weights(engine.model, torch.float32, engine.context)
+    notes = Recorder(decoder)
+    sampler = Sampler(
+        notes, requests, context=engine.context, eos=engine.tokenizer.all_eos, version=0, device=device,
+        stops=StopStrings(engine.tokenizer, len(decoder.embed), device), batch_rows=MODEL.batch_rows,
+        batch_tokens=MODEL.batch_tokens,
+    )  # fmt: skip
+    for _ in sampler.run():
+        pass
+    return notes
+
+
+@torch.inference_mode()
 def matmuls(notes: Recorder, *, attention: bool) -> None:
     """Only the matrix products of a recorded run, on buffers that are ready."""
     decoder, layer = notes.inner, notes.inner.layers[0]
@@ -105,7 +122,8 @@ def matmuls(notes: Recorder, *, attention: bool) -> None:
     weights = [layer.qkv, layer.out, layer.gate_up, layer.down]
     tallest = max(*notes.prefills, *(step[0] for step in notes.steps))
     inputs = {weight.shape[1]: like.new_ones(tallest, weight.shape[1]) for weight in [*weights, decoder.head]}
-    cache = like.new_ones(2, len(decoder.layers), 2, max(s[0] for s in notes.steps) * kv_heads, 512, width)
+    longest = max(max(prompt, new) for *_, prompt, new in notes.steps)
+    cache = like.new_ones(2, len(decoder.layers), 2, max(s[0] for s in notes.steps) * kv_heads, longest, width)
 
     for tokens in notes.prefills:
         for _ in decoder.layers:
@@ -125,100 +143,105 @@ def matmuls(notes: Recorder, *, attention: bool) -> None:
         torch.mm(inputs[decoder.head.shape[1]][:rows], decoder.head.T)
 
 
-@dataclass(frozen=True)
-class Arena:
-    model: LlamaForCausalLM
-    decoder: llama.LlamaDecoder
-    device: torch.device
+def ours(engine: LocalEngine, requests: Sequence[SampleRequest]) -> int:
+    return sum(len(sample.tokens) for _, samples in engine.sample(requests) for sample in samples)
 
-    def ours(self, decoder: llama.LlamaDecoder | Recorder, asked: list[tuple[int, ...]], n: int, rows: int) -> int:
-        requests = [SampleRequest(prompt, n, SamplingParams(NEW_TOKENS), seed) for seed, prompt in enumerate(asked)]
-        sampler = Sampler(
-            decoder, requests, context=512, eos=EOS, stops=StopStrings(CharTokenizer(), 512, self.device), version=0,
-            batch_rows=rows, batch_tokens=1 << 20, device=self.device,
+
+@torch.inference_mode()
+def theirs(engine: LocalEngine, prompts: Sequence[tuple[int, ...]], n: int, per_batch: int) -> int:
+    """`generate` on so many prompts at a time, padded on the left as it wants them."""
+    model: Any = engine.model  # its `generate` is typed for a mixin
+    device, end, total = engine.model.device, engine.tokenizer.eos, 0
+    prompts = sorted(prompts, key=len)
+    for first in range(0, len(prompts), per_batch):
+        batch = prompts[first : first + per_batch]
+        longest = max(map(len, batch))
+        pads = [longest - len(prompt) for prompt in batch]
+        out = model.generate(
+            torch.tensor([[end] * pad + list(prompt) for pad, prompt in zip(pads, batch, strict=True)], device=device),
+            attention_mask=torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads], device=device),
+            max_new_tokens=NEW_TOKENS, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=n,
         )  # fmt: skip
-        return sum(len(sample.tokens) for _, samples in sampler.run() for sample in samples)
-
-    @torch.inference_mode()
-    def theirs(self, asked: list[tuple[int, ...]], n: int) -> int:
-        """`generate` on batches of ROWS rows, prompts padded on the left as it wants them."""
-        model: Any = self.model  # its `generate` is typed for a mixin
-        total, per_batch = 0, ROWS // n
-        ends = torch.tensor(sorted(EOS), device=self.device)
-        for first in range(0, len(asked), per_batch):
-            batch = asked[first : first + per_batch]
-            longest = max(map(len, batch))
-            tokens = torch.tensor(
-                [[0] * (longest - len(prompt)) + list(prompt) for prompt in batch], device=self.device
-            )
-            out = model.generate(
-                tokens, attention_mask=(tokens > 0).long(), max_new_tokens=NEW_TOKENS, do_sample=True, top_k=0,
-                num_return_sequences=n, output_logits=True, return_dict_in_generate=True,
-            )  # fmt: skip
-            ended = torch.isin(out.sequences[:, longest:], ends).int()
-            total += int((ended.cumsum(1) - ended == 0).sum())
-        return total
+        ended = (out[:, longest:] == end).int()
+        total += int((ended.cumsum(1) - ended == 0).sum())
+    return total
 
 
-def seconds(job: Callable[[], object], device: torch.device) -> tuple[float, object]:
-    start = time.perf_counter()
-    result = job()
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One run of one arm."""
+
+    tokens: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def cpu_rate(self) -> float:
+        return self.tokens / self.cpu_seconds
+
+
+def timed(job: Callable[[], int], device: torch.device) -> Turn:
+    start, cpu_start = time.perf_counter(), time.process_time()
+    tokens = job()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start, result
+    return Turn(tokens, time.perf_counter() - start, time.process_time() - cpu_start)
 
 
-def compare(arena: Arena, title: str, asked: list[tuple[int, ...]], n: int, rows: int, repeats: int) -> None:
-    notes = Recorder(arena.decoder)
-    arena.ours(notes, asked, n, rows)
-    arms: dict[str, Callable[[], object]] = {
-        "local engine": lambda: arena.ours(arena.decoder, asked, n, rows),
-        "transformers generate": lambda: arena.theirs(asked, n),
-        "linear layers alone": lambda: matmuls(notes, attention=False),
-        "all matrix products alone": lambda: matmuls(notes, attention=True),
+def compare(
+    engine: LocalEngine, title: str, prompts: Sequence[Prompt], n: int, repeats: int, batches: Sequence[int]
+) -> None:
+    """`batches`: how many prompts `generate` gets at a time, the ways to be tried."""
+    encoded = [Policy(engine).encode(prompt) for prompt in prompts]
+    requests = [SampleRequest(prompt, n, SamplingParams(NEW_TOKENS), seed) for seed, prompt in enumerate(encoded)]
+    notes = record(engine, requests)
+    tokens = ours(engine, requests)
+
+    def products(*, attention: bool) -> int:
+        matmuls(notes, attention=attention)
+        return tokens
+
+    local, linear, every = "local engine", "linear layers alone", "all matrix products alone"
+    arms: dict[str, Callable[[], int]] = {
+        local: partial(ours, engine, requests),
+        linear: partial(products, attention=False),
+        every: partial(products, attention=True),
     }
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    tokens: dict[str, object] = {}
-    with torch.inference_mode():
-        for turn in range(repeats + 1):
-            for name, job in arms.items():
-                spent, result = seconds(job, arena.device)
-                if turn:  # the first turn warms up
-                    times[name].append(spent)
-                    tokens[name] = result
+    for per_batch in batches:
+        arms[f"generate, {per_batch * n} rows"] = partial(theirs, engine, encoded, n, per_batch)
+    turns: dict[str, list[Turn]] = {name: [] for name in arms}
+    for turn in range(repeats + 1):
+        for name, job in arms.items():
+            spent = timed(job, engine.model.device)
+            if turn:  # the first turn warms up
+                turns[name].append(spent)
 
-    ours = tokens["local engine"]
     steps, widest = len(notes.steps), max(step[0] for step in notes.steps)
-    print(f"{title}: {len(asked)} prompts x {n}, up to {widest} rows at a time, {steps} steps")
-    rates = {}
-    for name, runs in times.items():
-        done = tokens[name] if isinstance(tokens[name], int) else ours
-        assert isinstance(done, int)
-        rates[name] = done / statistics.median(runs)
-        print(f"  {name:26} {rates[name]:9,.0f} tokens/s   (median of {repeats}: {statistics.median(runs):.3f} s)")
-    print(f"  local / generate {rates['local engine'] / rates['transformers generate']:.2f}x, "
-          f"local / linear layers {rates['local engine'] / rates['linear layers alone']:.2f}, "
-          f"local / all matrix products {rates['local engine'] / rates['all matrix products alone']:.2f}")  # fmt: skip
+    print(f"\n{title}: {len(prompts)} prompts x {n}, {tokens:,} tokens in {steps} steps, up to {widest} rows at a time")
+    print(f"{'':26} {'tokens/s':>9} {'local is':>9} {'tokens/CPU s':>13} {'local is':>9}")
+    for name, runs in turns.items():
+        pairs = list(zip(turns[local], runs, strict=True))
+        ratio, cpu_ratio = median(a.rate / b.rate for a, b in pairs), median(a.cpu_rate / b.cpu_rate for a, b in pairs)
+        rate, cpu_rate = median(run.rate for run in runs), median(run.cpu_rate for run in runs)
+        print(f"{name:26} {rate:9,.0f} {ratio:8.2f}x {cpu_rate:13,.0f} {cpu_ratio:8.2f}x")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
 
-    device = choose_device(args.device)
-    model = micro_model()
-    torch.nn.Module.to(model, device)
-    arena = Arena(model, llama.copy_weights(model, torch.float32, 512), device)
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, "
-          f"{sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip
-    compare(arena, "distinct prompts", prompts(ROWS), 1, ROWS, args.repeats)
-    compare(arena, "shared prompts", prompts(ROWS), 10, ROWS, max(1, args.repeats // 3))
-    compare(arena, "shared prompts, wide", prompts(ROWS), 10, 512, max(1, args.repeats // 3))
+    engine = LocalEngine.open(replace(MODEL, device=args.device, threads=args.threads))
+    print(f"torch {torch.__version__}, {engine.model.device}, {torch.get_num_threads()} threads, "
+          f"{sum(p.numel() for p in engine.model.parameters()):,} parameters; median of {args.repeats}")  # fmt: skip
+    compare(engine, "distinct prompts", lemma_prompts(), 1, args.repeats, batches=[64])
+    compare(engine, "shared prompts", induction_prompts(), 10, args.repeats, batches=[6, 32])
 
 
 if __name__ == "__main__":
