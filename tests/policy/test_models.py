@@ -1,7 +1,9 @@
 """Opening a model: what is accepted, what is refused, and in what words."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -289,3 +291,18 @@ def test_a_copied_directory_opens_the_same(directory: Path, tmp_path: Path) -> N
     here, there = open_model(str(directory))[0], open_model(str(tmp_path / "copy"))[0]
 
     assert all(torch.equal(a, b) for a, b in zip(here.parameters(), there.parameters(), strict=True))
+
+
+@pytest.mark.slow
+def test_a_name_that_is_neither_here_nor_on_the_hub_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gasp_rl.cli", "train", "micro-gasp", "--model.path", "nowhere"]
+    env = {**os.environ, "PYTHONPATH": str(Path("src").resolve()), "HF_HUB_OFFLINE": "1"}
+
+    process = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, env=env, check=False
+    )
+
+    assert process.returncode == 2
+    assert process.stderr.startswith("gasp: model.path 'nowhere' is neither here nor to be had from the model hub")
+    assert process.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()

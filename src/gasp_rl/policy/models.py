@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import struct
 from collections.abc import Callable
 from importlib.resources import files
@@ -71,6 +72,7 @@ def _load(path: str, source: str, gguf: str) -> tuple[PreTrainedModel, HfTokeniz
         raise ModelError(f"model.path {path!r} needs the gguf package: pip install 'gasp-rl[gguf]'")
     read: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
     options = {"gguf_file": gguf} if gguf else {}
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry is a warning; the last word is ours
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
         model, info = read(
@@ -83,6 +85,11 @@ def _load(path: str, source: str, gguf: str) -> tuple[PreTrainedModel, HfTokeniz
         )
     except BROKEN as error:
         reason = " ".join(str(error).split())
+        if not Path(source).exists():
+            raise ModelError(
+                f"model.path {path!r} is neither here nor to be had from the model hub: check the name, or the connection"
+                f" ({type(error).__name__})"
+            ) from error
         raise ModelError(f"model.path {path!r} cannot be loaded: {reason[:300]}") from error
     if info["missing_keys"]:
         some = ", ".join(sorted(info["missing_keys"])[:3])
