@@ -323,7 +323,6 @@ def train(config: RunConfig, out: Path) -> None:
     if run.config.exists():
         raise RunError(f"{out} holds a run already; give another --out, or see it with: gasp report {out}")
     print(f"{config.recipe}: {plural(config.steps, 'iteration')} into {out}")
-    _quiet(config.model)
 
     from gasp_rl.build import run_recipe
     from gasp_rl.progress import Several
@@ -344,7 +343,6 @@ def train(config: RunConfig, out: Path) -> None:
 
 def evaluate(asked: Evaluate) -> None:
     """Print pass@k for the usual k that the number of samples allows."""
-    _quiet(asked.model)
     from gasp_rl.build import evaluate_model, problem_set
     from gasp_rl.report.live import LiveView
 
@@ -360,7 +358,6 @@ def evaluate(asked: Evaluate) -> None:
 
 def mine(asked: Mining) -> None:
     """Run the filters one after another; each leaves fewer candidates."""
-    _quiet(asked.rlvr.model)
     from gasp_rl import mine as filters
     from gasp_rl.report.live import LiveView
 
@@ -381,12 +378,6 @@ def pretrain(asked: Pretrain) -> None:
     from gasp_rl.world import pretrain as world
 
     world.pretrain(asked.out, world.PretrainConfig(seed=asked.seed, tokens=asked.tokens), asked.device)
-
-
-def _quiet(model: ModelConfig) -> None:
-    """No progress bars for reading a model that is here already; a download keeps its own."""
-    if model.path == "micro" or Path(model.path).expanduser().exists():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _kept(run: RunDirectory) -> str:

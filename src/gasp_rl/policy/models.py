@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from gasp_rl.errors import ModelError
 from gasp_rl.policy.tokenizer import HfTokenizer
 
 MICRO = "micro"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+transformers_logging.disable_progress_bar()  # reading or writing takes a second; a download keeps its own bar
 
 
 def open_model(path: str) -> tuple[PreTrainedModel, HfTokenizer]:
