@@ -145,3 +145,13 @@ def test_prompts_prefilled_in_small_chunks_give_the_same_logits(
 
     assert [len(chunk) for chunk in llama.chunks(PROMPTS, 8)] == [1, 2, 1]
     assert torch.allclose(open_session(decoder).prefill(PROMPTS), whole, atol=1e-5)
+
+
+def test_rows_that_outgrow_their_first_room_keep_what_they_have(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(FAST["llama"])
+
+    monkeypatch.setattr(llama, "SUFFIX_TOKENS", 2)  # grown thrice: to 4, 8 and the 12 of the room
+
+    assert decode(open_session(llama.copy_weights(model, torch.float32, 64)), model) < 1e-4

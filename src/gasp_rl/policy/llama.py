@@ -20,6 +20,9 @@ from gasp_rl.policy.decoder import Room
 
 PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt tokens run through the model at a time, padding included: enough to fill the device, few enough for its cache."""
+SUFFIX_TOKENS = 32
+"""Tokens per row that a session first makes room for. Most completions end far below their limit; the room is doubled when
+the longest does not."""
 STATIC_ROPE = ("default", "linear", "llama3")
 """Rotary scalings whose frequencies do not depend on the length of the text."""
 
@@ -119,7 +122,7 @@ def copy_weights(model: PreTrainedModel, dtype: torch.dtype, context: int) -> Ll
 
 
 class LlamaSession:
-    """Prompts and rows being decoded. The caches hold `room` from the start; nothing is allocated per step but scratch."""
+    """Prompts and rows being decoded. The caches hold all prompts and rows from the start, and grow with the longest row."""
 
     continuous = True
 
@@ -129,10 +132,11 @@ class LlamaSession:
         layers, heads, width = len(decoder.layers), decoder.kv_heads, decoder.head_dim
         # Zeros, because a masked position still meets a weight of 0, and 0 * nan is nan.
         self._prefix = decoder.embed.new_zeros(layers, 2, room.groups, heads, room.prompt, width)
-        self._suffix = decoder.embed.new_zeros(layers, 2, room.rows, heads, room.new, width)
-        # One batch of matrices per layer: (layer, key or value) -> [group or row times head, position, width].
-        self._prefix_flat = self._prefix.flatten(2, 3)
-        self._suffix_flat = self._suffix.flatten(2, 3)
+        # By layer, so that growing needs little room beside.
+        self._suffix = [
+            decoder.embed.new_zeros(2, room.rows, heads, min(room.new, SUFFIX_TOKENS), width) for _ in range(layers)
+        ]
+        self._new = room.new
 
         self._prompts: NDArray[np.int64] = np.zeros(0, np.int64)
         self._groups: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -157,12 +161,13 @@ class LlamaSession:
     @torch.inference_mode()
     def keep(self, rows: Sequence[int], groups: Sequence[int]) -> None:
         """The cost is that of the rows and groups that move."""
-        for cache, kept, span in ((self._suffix, rows, self._lengths), (self._prefix, groups, self._prompts)):
+        for caches, kept, span in ((self._suffix, rows, self._lengths), (self._prefix, groups, self._prompts)):
             moved = [(new, old) for new, old in enumerate(kept) if new != old]
             if moved:
                 new, old = torch.tensor(moved, device=self._device).T
                 used = int(span.max())
-                cache[:, :, new, :, :used] = cache[:, :, old, :, :used]
+                for cache in caches:
+                    cache[:, new, :, :used] = cache[:, old, :, :used]
 
         place = np.zeros(len(self._prompts), np.int64)
         place[list(groups)] = np.arange(len(groups))
@@ -176,16 +181,16 @@ class LlamaSession:
         decoder, count = self._decoder, len(self._groups)
         heads, kv_heads, width = decoder.heads, decoder.kv_heads, decoder.head_dim
         per_kv, scale = heads // kv_heads, 1 / math.sqrt(width)
+        span = int(self._lengths.max()) + 1
+        self._make_room(span)
+        capacity, room = self._suffix[0].shape[1], self._suffix[0].shape[3]
         if self._layout is None:
-            self._layout = _Layout(
-                self._groups, self._prompts, self._lengths, self._suffix.shape[2], kv_heads, self._device
-            )
+            self._layout = _Layout(self._groups, self._prompts, self._lengths, capacity, kv_heads, self._device)
         layout = self._layout
 
-        span = int(self._lengths.max()) + 1
         places = layout.lengths
         # Where in the cache of a layer each row's new keys and values go, as rows of a matrix of vectors.
-        slots = (layout.slots * self._suffix.shape[4] + places[:, None]).view(-1)
+        slots = (layout.slots * room + places[:, None]).view(-1)
         positions = layout.prompts + places
         cos, sin = decoder.cos[positions][:, None], decoder.sin[positions][:, None]
         own_mask = torch.zeros(count, span, device=self._device)
@@ -202,8 +207,9 @@ class LlamaSession:
             self._suffix[index].view(-1, width).index_copy_(0, slots, qkv[:, heads:].reshape(-1, width))
 
             q = qkv[:, :heads].reshape(count * kv_heads, per_kv, width)
-            own_k, own_v = self._suffix_flat[index, :, : count * kv_heads, :span]
-            shared_k, shared_v = self._prefix_flat[index, :, : layout.count * kv_heads, : layout.span]
+            # Batches of matrices: [row or group times head, position, width].
+            own_k, own_v = self._suffix[index].flatten(1, 2)[:, : count * kv_heads, :span]
+            shared_k, shared_v = self._prefix[index].flatten(1, 2)[:, : layout.count * kv_heads, : layout.span]
             own = _scores(q, own_k, own_mask, scale)
             shared = layout.to_rows(_scores(layout.to_groups(q), shared_k, layout.mask, scale))
             weights = torch.cat([shared, own], dim=-1).softmax(-1).to(x.dtype)
@@ -218,6 +224,14 @@ class LlamaSession:
         self._lengths += 1
         places += 1
         return functional.linear(functional.rms_norm(x, x.shape[-1:], decoder.norm, decoder.eps), decoder.head)
+
+    def _make_room(self, span: int) -> None:
+        """Grow the rows' caches to hold so many tokens."""
+        room = self._suffix[0].shape[3]
+        if span > room:
+            more = min(self._new, max(span, 2 * room)) - room
+            for index, cache in enumerate(self._suffix):
+                self._suffix[index] = functional.pad(cache, (0, 0, 0, more))  # with zeros
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]], first: int) -> Tensor:
         decoder = self._decoder
