@@ -73,3 +73,10 @@ def test_measurements_are_read_back_without_a_torn_last_line(tmp_path: Path) -> 
     (measurement,) = read_measurements(path)
 
     assert measurement.tokens_per_second == 1500.0
+
+
+def test_a_run_that_cannot_be_created_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(RunError, match="file/run cannot be created: Not a directory"):
+        create_run(tmp_path / "file" / "run", CONFIG)
