@@ -177,6 +177,7 @@ BAD_INPUT = [
     (["mine", "micro", "{dir}/none.jsonl", "--out", "{dir}/mined"],
      "{dir}/none.jsonl: cannot be read: No such file or directory"),
     (["mine", "micro", "{dir}/mine.jsonl", "--out", "{dir}"], "{dir} exists; name a directory that does not"),
+    (["demo", "--out", "{dir}/bad.jsonl/run"], "{dir}/bad.jsonl/run cannot be created: Not a directory"),
     (["world", "draw", "{dir}/bad.jsonl/world"], "[Errno 20] Not a directory: '{dir}/bad.jsonl/world'"),
 ]  # fmt: skip
 

@@ -20,7 +20,8 @@ from gasp_rl.policy.tokenizer import HfTokenizer
 MICRO = "micro"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
-transformers_logging.disable_progress_bar()  # reading or writing takes a second; a download keeps its own bar
+_without_bars: Callable[[], None] = transformers_logging.disable_progress_bar
+_without_bars()  # reading or writing takes a second; a download keeps its own bar
 
 
 def open_model(path: str) -> tuple[PreTrainedModel, HfTokenizer]:
