@@ -39,8 +39,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+GASP = """
+import signal
+import sys
+from gasp_rl.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored: in the background
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def start(model: Path, out: Path, steps: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gasp_rl.cli", "train", "micro-gasp", "--steps", str(steps), "--out", str(out)]
+    command = [sys.executable, "-c", GASP, "train", "micro-gasp", "--steps", str(steps), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--model.path", str(model), *SMALL],
         stdout=subprocess.PIPE,

@@ -236,10 +236,12 @@ def test_a_full_disk_is_one_clear_error_and_leaves_whole_records(tmp_path: Path)
 
 
 WRITER = """
+import signal
 import sys
 from pathlib import Path
 from gasp_rl.rollout import Iteration
 from gasp_rl.runs.journal import IterationRecord, JournalWriter
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored: in the background
 with JournalWriter(Path(sys.argv[1])) as journal:
     step = len(journal.journal.records)
     while True:
