@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gasp_rl.errors import ProblemFileError
@@ -69,6 +69,7 @@ def complaint(tmp_path: Path, *rows: dict[str, Any] | bytes) -> str:
 
 
 @given(st.lists(problems(), max_size=4, unique_by=lambda problem: problem.id))
+@settings(max_examples=40)
 def test_what_is_written_is_read_back(written: list[Problem]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "own.jsonl"
