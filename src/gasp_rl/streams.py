@@ -1,6 +1,6 @@
 """Randomness by name: every draw comes from a substream of one root seed.
 
-No generator state outlives a call, so a run resumes without saving any, and any step can be replayed alone.
+No generator state outlives a call: there is none to save, and the draws of any step can be made again alone.
 """
 
 import hashlib

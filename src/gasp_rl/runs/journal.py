@@ -70,7 +70,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
-    """The run ended early and can be resumed."""
+    """The run ended early; what it had written is whole."""
 
     reason: str
 
@@ -162,7 +162,7 @@ class JournalWriter:
             ) from error
 
     def rewind(self, records: int) -> None:
-        """Keep the first so many records: a resumed run continues where its checkpoint was taken."""
+        """Keep the first so many records and go on from there."""
         if not 0 <= records < len(self._marks):
             raise RunError(f"{self.path} has {len(self._marks) - 1} records, cannot rewind to {records}")
         del self._marks[records + 1 :]
