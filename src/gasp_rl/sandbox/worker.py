@@ -285,15 +285,16 @@ def run_stdin(job: Job, code: types.CodeType, report: Report) -> None:
     left = job.output
     for text in job.inputs:
         stdout = open_standard_files(text.encode("utf-8", "surrogateescape"))
+        namespace = new_module("__main__")
         failure: BaseException | None = None
         try:
-            exec(code, new_module("__main__"))
+            exec(code, namespace)
         except SystemExit as error:
             failure = None if error.code is None or error.code == 0 else error
         except BaseException as error:  # noqa: BLE001 - whatever a program raises is its outcome
             failure = error
         try:
-            finish(stdout)
+            finish(stdout, namespace)
         except BaseException as error:  # noqa: BLE001 - from the program's own exit handlers and files
             failure = failure or error
 
@@ -319,13 +320,14 @@ def open_standard_files(data: bytes) -> io.TextIOWrapper:
         os.dup2(master, fd)
     stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), "utf-8", "surrogateescape")
     stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), "utf-8", "surrogateescape")
+    vars(stdin)["mode"], vars(stdout)["mode"] = "r", "w"  # the interpreter's own have it, and programs ask for it
     sys.stdin, sys.stdout = stdin, stdout
     vars(sys).update(__stdin__=stdin, __stdout__=stdout)
     return stdout
 
 
-def finish(stdout: io.TextIOWrapper) -> None:
-    """What the interpreter does at exit: wait for threads, run exit handlers, flush."""
+def finish(stdout: io.TextIOWrapper, namespace: dict[str, object]) -> None:
+    """What the interpreter does at exit: wait for threads, run exit handlers, flush, forget the program's globals."""
     threading = sys.modules["threading"]
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
@@ -335,6 +337,8 @@ def finish(stdout: io.TextIOWrapper) -> None:
         sys.stdout.flush()
     if not stdout.closed:
         stdout.flush()
+    sys.stdin = sys.stdout = stdout  # the program's own, and files among its globals, write what they hold when they go
+    namespace.clear()
 
 
 def child(job: Job, seal: "Filter | None") -> None:
