@@ -41,8 +41,9 @@ class Overheard:
 
     def execute(self, jobs: Iterable[Job]) -> Iterator[tuple[int, Execution]]:
         limited = (dataclasses.replace(job, limits=self._limits) for job in jobs)
-        for index, self.last in self._sandbox.execute(limited):
-            yield index, self.last
+        for index, execution in self._sandbox.execute(limited):
+            self.last = execution
+            yield index, execution
 
     def close(self) -> None:
         self._sandbox.close()

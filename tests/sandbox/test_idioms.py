@@ -111,7 +111,7 @@ IDIOMS = {
     "match": "n = int(input())\nmatch input().split():\n    case [one]: print(one)\n    case [*many]: print(sum(map(int, many)))",
     "walrus and comprehension": "print(sum(int(x) for x in rows[1].split()) if (rows := open(0).read().splitlines()) else 0)",
     "a semicolon and a tab": "n = int(input()); a = input().split()\nif n:\n\tprint(sum(map(int, a)))",
-    "text that is not ASCII": "# Größe ≤ 10⁵\nn = int(input())\nгод = '€'\nprint(sum(map(int, input().split())))",
+    "text that is not ASCII": "# Größe ≤ 10⁵\nn = int(input())\ngröße = '€'\nprint(sum(map(int, input().split())))",
     "CRLF": "n = int(input())\r\nprint(sum(map(int, input().split())))\r\n",
     "a coding line": "# -*- coding: utf-8 -*-\nn = int(input())\nprint(sum(map(int, input().split())))",
 }  # fmt: skip
@@ -170,4 +170,4 @@ def test_verdicts_do_not_depend_on_how_busy_the_machine_is() -> None:
 
     ended = [executions[index].status for index in range(len(jobs))]
     assert ended[: -len(DISHONEST)] == [Status.OK] * (len(jobs) - len(DISHONEST))
-    assert dict(zip(DISHONEST, ended[-len(DISHONEST) :], strict=True)) == {k: status for k, (_, status) in DISHONEST.items()}
+    assert ended[-len(DISHONEST) :] == [status for _, status in DISHONEST.values()]

@@ -244,34 +244,6 @@ def test_process_numbers_and_entropy_give_a_program_away_as_not_deterministic(sa
 # ------------------------------------------------------------------------------------------------- honest stdin programs
 
 
-@pytest.mark.parametrize("source", [
-    "a, b = map(int, input().split())\nprint(a + b)",
-    "import sys\na, b = map(int, sys.stdin.read().split())\nprint(a + b)",
-    "import sys\nfor line in sys.stdin: print(sum(map(int, line.split())))",
-    "import sys\nprint(sum(map(int, sys.stdin.buffer.readline().split())))",
-    "import sys\ninput = sys.stdin.readline\nprint(sum(map(int, input().split())))",
-    "print(sum(map(int, open(0).read().split())))",
-    "import os\nprint(sum(map(int, os.read(0, 100).split())))",
-    "import sys\nsys.stdout.buffer.write(b'%d\\n' % sum(map(int, sys.stdin.buffer.read().split())))",
-    "import os\nos.write(1, b'%d\\n' % sum(map(int, input().split())))",
-    "import sys\nsys.stdout.write(str(sum(map(int, input().split()))))\nsys.exit(0)",
-    "print(sum(map(int, input().split())))\nexit()",
-    "total = 0\ndef main():\n    global total\n    total = sum(map(int, input().split()))\nmain()\nprint(total)",
-    "def main(): print(sum(map(int, input().split())))\nif __name__ == '__main__': main()",
-    "import threading\nthreading.Thread(target=lambda: print(sum(map(int, input().split())))).start()",
-    "import io, os, sys, atexit\nout = io.BytesIO()\natexit.register(lambda: os.write(1, out.getvalue()))\nout.write(b'%d' % sum(map(int, input().split())))",
-    "try:\n    from math import *\nexcept ImportError: pass\nprint(int(fsum(map(int, input().split()))))",
-    "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (-1, -1))\nsys.setrecursionlimit(10**6)\nprint(sum(map(int, input().split())))",
-    "import fileinput\nfor line in fileinput.input(): print(sum(map(int, line.split())))",
-    "import threading\nthreading.stack_size(1 << 29)\ndef main(): print(sum(map(int, input().split())))\nt = threading.Thread(target=main)\nt.start()\nt.join()",
-    "print(sum(map(int, input().split())), file=open(1, 'w'))",
-])  # fmt: skip
-def test_honest_ways_to_read_and_write_work_on_every_input(sandbox: LocalSandbox, source: str) -> None:
-    execution = stdin(sandbox, source, "1 2\n", "3 4", "5 6\n")
-
-    assert [result.value.strip() for result in execution.results] == ["3", "7", "11"], execution
-
-
 def test_each_test_has_globals_and_output_of_its_own(sandbox: LocalSandbox) -> None:
     source = "try: print('seen', n)\nexcept NameError: n = input()\nprint(n)"
 
