@@ -152,14 +152,14 @@ def evaluate_model(
     with closing(LocalEngine.open(model, LearnConfig().token_budget)) as engine:
         return evaluate(
             Policy(engine, observer), prompts, lambda: fresh_sandbox(sandbox), problems, samples, params,
-            split=split, step=0, seed=seed_of(seed, "evaluation"),
+            split=split, step=0, seed=seed_of(seed, "evaluation"), grading=sandbox.grading,
         )  # fmt: skip
 
 
 def _iterate(parts: Parts) -> Callable[[int], Iteration]:
     """The iteration that the settings describe."""
     config, observer = parts.config, parts.observer
-    student = Student(parts.policy, parts.sandbox, parts.prompts, parts.params, observer)
+    student = Student(parts.policy, parts.sandbox, parts.prompts, parts.params, observer, config.sandbox.grading)
     archive = NoveltyArchive(HashedEmbedder(), config.gasp.novelty if config.gasp else NoveltyConfig())
     teacher = Teacher(
         parts.policy, parts.sandbox, parts.prompts, parts.params, archive, student, config.student, observer
@@ -214,7 +214,7 @@ def _evaluate(
     params = SamplingParams(parts.config.sampling.max_tokens, parts.config.evaluate.temperature, parts.prompts.stop)
     return evaluate(
         policy, parts.prompts, lambda: parts.sandboxes(parts.config.sandbox), problems, samples, params,
-        split=split, step=step, seed=seed_of(parts.config.seed, "evaluation"),
+        split=split, step=step, seed=seed_of(parts.config.seed, "evaluation"), grading=parts.config.sandbox.grading,
     )  # fmt: skip
 
 

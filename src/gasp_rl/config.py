@@ -5,6 +5,7 @@ or names whom we follow. docs/algorithm.md lists all that was open. AZR is Absol
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 from gasp_rl.errors import ConfigError
@@ -272,8 +273,10 @@ class Limits:
 
     cpu_seconds: float = 5.0
     """Per program, over all its inputs."""
+    input_cpu_seconds: float = 0.0
+    """Per input; 0 = as much as the program has."""
     wall_factor: float = 4.0
-    """Wall backstop = wall_factor * cpu_seconds + 2 s."""
+    """Wall backstop = 2 s + wall_factor * CPU seconds: those of an input where that has a limit, else the program's."""
     memory_mb: int = 512
     output_bytes: int = 1 << 20
     """Standard output, and all results together."""
@@ -284,6 +287,45 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("cpu_seconds", "wall_factor", "memory_mb", "output_bytes", "value_bytes", "source_bytes"):
             require(getattr(self, name) > 0, f"sandbox.limits.{name}", "positive", getattr(self, name))
+        least = "0 or more"
+        require(self.input_cpu_seconds >= 0, "sandbox.limits.input_cpu_seconds", least, self.input_cpu_seconds)
+
+
+class GradeIsolation(StrEnum):
+    """What shares a process when a program is graded on the tests of a problem."""
+
+    PROGRAM = "program"
+    """All tests; one that fails is run again in a process of its own, and that run decides. Fast."""
+    TEST = "test"
+    """Each test has a process of its own."""
+
+
+class GradeSemantics(StrEnum):
+    """How a program is run and its output compared when it is graded on the tests of a problem."""
+
+    FAITHFUL = "faithful"
+    """As Python would run it, compared as the problem says."""
+    LCB = "lcb"
+    """As LiveCodeBench's own grader does, mocked stdin and all: for numbers to set beside its leaderboard's."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradingConfig:
+    """How real problems are graded."""
+
+    isolation: GradeIsolation = GradeIsolation.PROGRAM
+    semantics: GradeSemantics = GradeSemantics.FAITHFUL
+    limits: Limits = Limits(
+        cpu_seconds=60.0, input_cpu_seconds=6.0, memory_mb=1024, output_bytes=8 << 20, value_bytes=1 << 20,
+        source_bytes=1 << 18,
+    )  # fmt: skip
+    """Tests are larger than self-play's inputs; 6 s per test is LiveCodeBench's limit."""
+
+    def __post_init__(self) -> None:
+        fits = self.semantics is GradeSemantics.FAITHFUL or self.isolation is GradeIsolation.PROGRAM
+        require(
+            fits, "sandbox.grading.isolation", "program with lcb, whose tests share a process", self.isolation.value
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +335,9 @@ class SandboxConfig:
     min_level: Literal["L1", "L2", "L3", "L4"] = "L2"
     """Refuse to run model-written code where the machine enforces less (see docs/sandbox.md)."""
     limits: Limits = Limits()
+    """Of programs and answers of self-play."""
+    grading: GradingConfig = GradingConfig()
+    """Of answers to real problems."""
 
     def __post_init__(self) -> None:
         require_at_least(0, self, "sandbox.", "workers")

@@ -1,20 +1,17 @@
-"""Was it right? Checking and grading, outside the jail, on what the sandbox reports.
+"""Was it right? Checking proposals and grading answers of self-play, outside the jail, on what the sandbox reports.
 
 Expected values live here and are never sent in. Every function streams: it reads its programs as far as the sandbox has
 room, so that whoever still samples them works while earlier ones run, and yields (index, finding) as they finish.
 """
 
 import ast
-import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from gasp_rl.problem import CompareKind, Comparison, Encoding, IoMode, Problem
 from gasp_rl.rollout import Judgement, Pair, Rejection
-from gasp_rl.sandbox.base import Execution, Job, Result, Sandbox, Status
-from gasp_rl.sandbox.values import canonical, canonical_arguments, decode, spell
+from gasp_rl.sandbox.base import Execution, Job, Sandbox, Status
+from gasp_rl.sandbox.values import canonical, canonical_arguments
 
 HASH_SEEDS = (0, 4242)
 """Of the two processes that a program must agree with itself in."""
@@ -147,7 +144,7 @@ def _agreed(inputs: tuple[str, ...], forward: Execution, backward: Execution) ->
     again = tuple(result.value for result in reversed(backward.results))
     for text, first, second in zip(inputs, outputs, again, strict=True):
         if first != second:
-            return Checked(Rejection.NONDETERMINISTIC, f"f({_short(text)}) gave {_short(first)}, then {_short(second)}")
+            return Checked(Rejection.NONDETERMINISTIC, f"f({short(text)}) gave {short(first)}, then {short(second)}")
     return Checked(None, "", inputs, outputs)
 
 
@@ -194,7 +191,7 @@ def grade_deduction(text: str, expected: str) -> Verdict:
         return _not_a_literal(text)
     if value == expected:
         return Verdict(Judgement.CORRECT)
-    return Verdict(Judgement.WRONG, f"said {_short(value)}, is {_short(expected)}")
+    return Verdict(Judgement.WRONG, f"said {short(value)}, is {short(expected)}")
 
 
 def _matches(execution: Execution, pairs: Sequence[Pair]) -> Verdict:
@@ -203,7 +200,7 @@ def _matches(execution: Execution, pairs: Sequence[Pair]) -> Verdict:
     for pair, result in zip(pairs, execution.results, strict=False):
         if result.status is Status.OK and result.value != pair.output:
             return Verdict(
-                Judgement.WRONG, f"f({_short(pair.input)}) gave {_short(result.value)}, not {_short(pair.output)}"
+                Judgement.WRONG, f"f({short(pair.input)}) gave {short(result.value)}, not {short(pair.output)}"
             )
     if execution.status is not Status.OK:
         return Verdict(Judgement.WRONG, f"{execution.status}: {execution.detail}"[:200])
@@ -211,190 +208,9 @@ def _matches(execution: Execution, pairs: Sequence[Pair]) -> Verdict:
 
 
 def _not_a_literal(text: str) -> Verdict:
-    return Verdict(Judgement.MALFORMED, f"not a literal: {_short(text)}")
+    return Verdict(Judgement.MALFORMED, f"not a literal: {short(text)}")
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Enough of a value for a detail."""
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-
-
-# Real problems
-
-
-@dataclass(slots=True)
-class _Graded:
-    """A program on a problem: its first run over all tests, then the strict one over the test that failed."""
-
-    source: str
-    problem: Problem
-    inputs: tuple[str, ...] = field(default=())
-
-
-def grade_problems(sandbox: Sandbox, attempts: Iterable[tuple[str, Problem]]) -> Iterator[tuple[int, Verdict]]:
-    """Does the program pass every test of the problem? One process runs all tests; where one fails, it is run once
-    more alone, in a process of its own, and that run decides, so that state left by earlier tests can only help.
-    """
-    graded: list[_Graded] = []
-    inputs_of: dict[str, tuple[str, ...]] = {}
-
-    def jobs() -> Iterator[Job]:
-        for source, problem in attempts:
-            if problem.id not in inputs_of:
-                inputs_of[problem.id] = tuple(_job_input(problem, test.input) for test in problem.tests)
-            graded.append(_Graded(source, problem, inputs_of[problem.id]))
-            yield Job(source, graded[-1].inputs, _entry(problem))
-
-    disputed: list[tuple[int, int]] = []
-    for index, execution in sandbox.execute(jobs()):
-        failed = _first_failure(graded[index].problem, execution, range(len(graded[index].inputs)))
-        if execution.status is Status.INFRA:
-            yield index, Verdict(Judgement.SANDBOX_FAULT, execution.detail)
-        elif failed is None:
-            yield index, Verdict(Judgement.CORRECT)
-        elif failed == 0 or len(graded[index].inputs) == 1:  # it failed alone already
-            yield index, _failure(graded[index].problem, execution, failed, 0)
-        else:
-            disputed.append((index, failed))
-    if disputed:
-        yield from _recheck(sandbox, graded, disputed)
-
-
-def _recheck(
-    sandbox: Sandbox, graded: Sequence[_Graded], disputed: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, Verdict]]:
-    """Run failed tests alone; what passes so is tried on the tests after it, each alone too."""
-    while disputed:
-        jobs = [Job(graded[i].source, (graded[i].inputs[test],), _entry(graded[i].problem)) for i, test in disputed]
-        later: list[tuple[int, int]] = []
-        for place, execution in sandbox.execute(jobs):
-            index, test = disputed[place]
-            if execution.status is Status.INFRA:
-                yield index, Verdict(Judgement.SANDBOX_FAULT, execution.detail)
-            elif _first_failure(graded[index].problem, execution, range(test, test + 1)) is not None:
-                yield index, _failure(graded[index].problem, execution, test, test)
-            elif test + 1 == len(graded[index].inputs):
-                yield index, Verdict(Judgement.CORRECT)
-            else:
-                later.append((index, test + 1))
-        disputed = sorted(later)
-
-
-def _entry(problem: Problem) -> str:
-    return problem.entry_point if problem.io_mode is IoMode.FUNCTIONAL else ""
-
-
-def _job_input(problem: Problem, text: str) -> str:
-    """A test's input as the sandbox takes it."""
-    if problem.encoding is Encoding.TEXT:
-        return text
-    lines = text.split("\n") if text else []
-    return ", ".join(spell(_value(problem, line)) for line in lines)
-
-
-def _value(problem: Problem, text: str) -> object:
-    return json.loads(text) if problem.encoding is Encoding.JSON else decode(text)
-
-
-def _first_failure(problem: Problem, execution: Execution, tests: range) -> int | None:
-    for place, test in enumerate(tests):
-        if place >= len(execution.results) or not _passes(
-            problem, execution.results[place], problem.tests[test].output
-        ):
-            return test
-    return None
-
-
-def _passes(problem: Problem, result: Result, expected: str) -> bool:
-    if result.status is not Status.OK:
-        return False
-    if problem.io_mode is IoMode.STDIN:
-        return same_output(result.value, expected, problem.compare)
-    try:
-        got = decode(result.value)
-    except ValueError:
-        return False
-    if problem.encoding is Encoding.JSON and isinstance(got, tuple):
-        got = list(got)  # LiveCodeBench: a top-level tuple counts as a list
-    return same_value(got, _value(problem, expected), problem.compare)
-
-
-def _failure(problem: Problem, execution: Execution, test: int, first: int) -> Verdict:
-    """Why a test failed, in words."""
-    name = f"test {test + 1} of {len(problem.tests)}"
-    place = test - first
-    if place < len(execution.results) and execution.results[place].status is Status.OK:
-        got, expected = execution.results[place].value, problem.tests[test].output
-        return Verdict(Judgement.WRONG, f"{name}: got {_short(got)!r}, expected {_short(expected)!r}")
-    return Verdict(Judgement.WRONG, f"{name}: {execution.status}: {execution.detail}"[:200])
-
-
-def same_output(got: str, expected: str, compare: Comparison) -> bool:
-    """Standard output against what was expected.
-
-    EXACT is LiveCodeBench's rule: as many lines after stripping, each equal after stripping, or token for token the
-    same decimal numbers. FLOAT_TOKENS: as many tokens, each equal or within tolerance.
-    """
-    if compare.kind is CompareKind.FLOAT_TOKENS:
-        return _all_same(got.split(), expected.split(), lambda a, b: a == b or _close(_number(a), _number(b), compare))
-    lines = [text.strip().split("\n") for text in (got, expected)]
-    return _all_same(lines[0], lines[1], lambda a, b: a.strip() == b.strip() or _same_decimals(a, b))
-
-
-def same_value(got: object, expected: object, compare: Comparison) -> bool:
-    """A returned value against what was expected, by `compare`."""
-    match compare.kind:
-        case CompareKind.FLOAT:
-            return _close_values(got, expected, compare)
-        case CompareKind.SET:
-            return _as_set(got) is not None and _as_set(got) == _as_set(expected)
-        case CompareKind.TRUTHY:
-            return bool(got) == bool(expected)
-        case _:
-            return got == expected
-
-
-def _all_same(got: Sequence[str], expected: Sequence[str], same: Callable[[str, str], bool]) -> bool:
-    return len(got) == len(expected) and all(same(a, b) for a, b in zip(got, expected, strict=True))
-
-
-def _same_decimals(got: str, expected: str) -> bool:
-    try:
-        return [Decimal(token) for token in got.split()] == [Decimal(token) for token in expected.split()]
-    except InvalidOperation:
-        return False
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _close(got: float | None, expected: float | None, compare: Comparison) -> bool:
-    if got is None or expected is None:
-        return False
-    return got == expected or abs(got - expected) <= compare.atol + compare.rtol * abs(expected)
-
-
-def _close_values(got: object, expected: object, compare: Comparison) -> bool:
-    if isinstance(got, list | tuple) and isinstance(expected, list | tuple):
-        return len(got) == len(expected) and all(
-            _close_values(a, b, compare) for a, b in zip(got, expected, strict=True)
-        )
-    if _is_number(got) and _is_number(expected):
-        assert isinstance(got, int | float)
-        assert isinstance(expected, int | float)
-        return _close(got, expected, compare)
-    return got == expected
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _as_set(value: object) -> frozenset[object] | None:
-    try:
-        return frozenset(value) if isinstance(value, list | tuple | set | frozenset | dict | str) else None
-    except TypeError:  # unhashable items
-        return None

@@ -34,7 +34,7 @@ MAX_DETAIL: Final = 400
 MAX_DEATHS: Final = 8
 """Workers that may die in a row, without any result between, before we give up."""
 
-_HEADER: Final = struct.Struct("<ddQQQBI")
+_HEADER: Final = struct.Struct("<dddQQQBI")
 _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
@@ -44,7 +44,8 @@ _STATUSES: Final = (Status.OK, Status.COMPILE_ERROR, Status.RUNTIME_ERROR, Statu
 
 
 def wall_seconds(limits: Limits) -> float:
-    return limits.wall_factor * limits.cpu_seconds + 2.0
+    """Longest time without a result."""
+    return limits.wall_factor * (limits.input_cpu_seconds or limits.cpu_seconds) + 2.0
 
 
 class LocalSandbox:
@@ -128,7 +129,7 @@ class _Worker:
     @property
     def overdue(self) -> bool:
         """Nothing heard for longer than its job can last."""
-        patience = 4 * wall_seconds(self.tickets[0].limits) if self.tickets else 0.0
+        patience = _longest(self.tickets[0]) if self.tickets else 0.0
         return time.monotonic() > self.since + patience + GRACE_SECONDS
 
     def give(self, ticket: _Ticket) -> None:
@@ -299,10 +300,16 @@ class _Batch:
         self._waiting.extendleft(reversed(worker.tickets))
 
 
+def _longest(ticket: _Ticket) -> float:
+    """Seconds after which even a patient worker has ended the job."""
+    stretches = 1 + len(ticket.job.inputs) if ticket.limits.input_cpu_seconds else 1
+    return 4 * stretches * wall_seconds(ticket.limits)
+
+
 def _message(job: Job, limits: Limits) -> bytes:
     texts = [text.encode("utf-8", "surrogatepass") for text in (job.entry, job.source, *job.inputs)]
-    header = _HEADER.pack(limits.cpu_seconds, wall_seconds(limits), limits.memory_mb << 20, limits.output_bytes,
-                          limits.value_bytes, job.stop_on_error, len(texts))  # fmt: skip
+    header = _HEADER.pack(limits.cpu_seconds, limits.input_cpu_seconds, wall_seconds(limits), limits.memory_mb << 20,
+                          limits.output_bytes, limits.value_bytes, job.stop_on_error, len(texts))  # fmt: skip
     body = b"".join([header, *(_LENGTH.pack(len(text)) for text in texts), *texts])
     return _LENGTH.pack(len(body)) + body
 
@@ -360,6 +367,8 @@ def how_it_ended(limits: Limits, wait_status: int, reason: int, cpu_seconds: flo
     signalled = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
     if reason == _CPU or signalled == signal.SIGXCPU or cpu_seconds > limits.cpu_seconds:
         return Result(Status.TIMEOUT_CPU, detail=f"more than {limits.cpu_seconds:g} s of CPU time")
+    if signalled == signal.SIGPROF and limits.input_cpu_seconds:
+        return Result(Status.TIMEOUT_CPU, detail=f"more than {limits.input_cpu_seconds:g} s of CPU time for one input")
     if reason == _WALL:
         return Result(Status.TIMEOUT_WALL, detail=f"not done after {wall_seconds(limits):g} s")
     if signalled == signal.SIGSYS:

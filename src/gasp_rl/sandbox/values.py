@@ -8,17 +8,19 @@ Text that a model wrote is only ever parsed as a literal here, under budgets, ne
 """
 
 import ast
+import json
 import math
 import re
 import warnings
+from contextlib import suppress
 from typing import Final
 
 MAX_TEXT: Final = 20_000
-MAX_NODES: Final = 20_000
 MAX_DEPTH: Final = 64
 MAX_DIGITS: Final = 4_300
 
 _OPENERS, _CLOSERS = frozenset("([{"), frozenset(")]}")
+_NUMBERS = re.compile(r"[-\[\]0-9., ]*")
 _STRINGS = re.compile(r"'(?:[^'\\]|\\.)*'" + r'|"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SIGNS = re.compile(r"(?:[-+~]\s*){8}")
 _SPELLED = {"nan": math.nan, "inf": math.inf}
@@ -88,13 +90,16 @@ def _parse(text: str, max_text: int = MAX_TEXT) -> object:
     # Python's own parser is recursive: what could exhaust it is refused before it sees the text.
     if len(text) > max_text or _depth(text) > MAX_DEPTH or _SIGNS.search(text):
         raise _NotALiteralError
+    if _NUMBERS.fullmatch(text):  # long arrays: the JSON reader needs a tenth of the parser's time and memory
+        with suppress(ValueError):  # `1.` is a literal, but not JSON
+            return json.loads(text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes in what a model wrote
             tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise _NotALiteralError from error
-    return _Reader().read(tree.body)
+    return _read(tree.body)
 
 
 def _depth(text: str) -> int:
@@ -109,62 +114,56 @@ def _depth(text: str) -> int:
     return deepest
 
 
-class _Reader:
-    """Reads a syntax tree as a literal, counting nodes."""
-
-    def __init__(self) -> None:
-        self._left = MAX_NODES
-
-    def read(self, node: ast.expr) -> object:
-        self._left -= 1
-        if self._left < 0:
-            raise _NotALiteralError
-        match node:
-            case ast.Constant(value=value) if type(value) in {int, float, str, bytes, bool, type(None)}:
-                return value
-            case ast.Name(id=name) if name in _SPELLED:
-                return _SPELLED[name]
-            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-                number = self.read(operand)
-                if type(number) not in {int, float}:
-                    raise _NotALiteralError
-                assert isinstance(number, int | float)
-                return -number if isinstance(sign, ast.USub) else number
-            case ast.List(elts=items):
-                return [self.read(item) for item in items]
-            case ast.Tuple(elts=items):
-                return tuple(self.read(item) for item in items)
-            case ast.Set(elts=items):
-                return self._hashed(items)
-            case ast.Call(func=ast.Name(id="set" | "frozenset" as kind), args=arguments, keywords=[]):
-                return self._called(kind, arguments)
-            case ast.Dict(keys=keys, values=values):
-                return self._dict(keys, values)
-            case _:
+def _read(node: ast.expr) -> object:
+    match node:
+        case ast.Constant(value=value) if type(value) in {int, float, str, bytes, bool, type(None)}:
+            return value
+        case ast.Name(id=name) if name in _SPELLED:
+            return _SPELLED[name]
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+            number = _read(operand)
+            if type(number) not in {int, float}:
                 raise _NotALiteralError
+            assert isinstance(number, int | float)
+            return -number if isinstance(sign, ast.USub) else number
+        case ast.List(elts=items):
+            return [_read(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_read(item) for item in items)
+        case ast.Set(elts=items):
+            return _hashed(items)
+        case ast.Call(func=ast.Name(id="set" | "frozenset" as kind), args=arguments, keywords=[]):
+            return _called(kind, arguments)
+        case ast.Dict(keys=keys, values=values):
+            return _dict(keys, values)
+        case _:
+            raise _NotALiteralError
 
-    def _hashed(self, items: list[ast.expr]) -> set[object]:
+
+def _hashed(items: list[ast.expr]) -> set[object]:
+    try:
+        return {_read(item) for item in items}
+    except TypeError as error:  # unhashable
+        raise _NotALiteralError from error
+
+
+def _called(kind: str, arguments: list[ast.expr]) -> object:
+    match arguments:
+        case []:
+            return set() if kind == "set" else frozenset()
+        case [ast.Set(elts=items)] if kind == "frozenset":
+            return frozenset(_hashed(items))
+        case _:
+            raise _NotALiteralError
+
+
+def _dict(keys: list[ast.expr | None], values: list[ast.expr]) -> dict[object, object]:
+    read: dict[object, object] = {}
+    for key, value in zip(keys, values, strict=True):
+        if key is None:
+            raise _NotALiteralError  # ** unpacking
         try:
-            return {self.read(item) for item in items}
+            read[_read(key)] = _read(value)
         except TypeError as error:  # unhashable
             raise _NotALiteralError from error
-
-    def _called(self, kind: str, arguments: list[ast.expr]) -> object:
-        match arguments:
-            case []:
-                return set() if kind == "set" else frozenset()
-            case [ast.Set(elts=items)] if kind == "frozenset":
-                return frozenset(self._hashed(items))
-            case _:
-                raise _NotALiteralError
-
-    def _dict(self, keys: list[ast.expr | None], values: list[ast.expr]) -> dict[object, object]:
-        read: dict[object, object] = {}
-        for key, value in zip(keys, values, strict=True):
-            if key is None:
-                raise _NotALiteralError  # ** unpacking
-            try:
-                read[self.read(key)] = self.read(value)
-            except TypeError as error:  # unhashable
-                raise _NotALiteralError from error
-        return read
+    return read

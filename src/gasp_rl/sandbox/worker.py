@@ -7,7 +7,7 @@ inputs, nothing else, and what it leaves in an anonymous file is read only when 
 side that judges: a program that takes its own child over can only choose which text it leaves.
 
 Wire format, little endian. A message is `u32 length` and so many bytes.
-    job      f64 CPU s | f64 wall s | u64 memory, output, value bytes | u8 stop on error | u32 count | u32 length * count
+    job      f64 CPU s | f64 CPU s of one input | f64 wall s | u64 memory, output, value bytes | u8 stop on error | u32 count | u32 length * count
              | texts in UTF-8: entry, source, input, input, ...
     reply    i32 wait status | u8 reason (_ENDED, _CPU, _WALL) | f64 CPU s | u64 most bytes in memory | frames as the child left them
     frame    u32 index | u8 status (_STATUSES) | u32 length | payload. Frame 0: the program was loaded, or why not.
@@ -70,6 +70,7 @@ THREAD_STACK_BYTES: Final = 64 << 20
 """Programs ask for more out of habit (`threading.stack_size(1 << 29)`), and it counts against their memory."""
 INT_DIGITS: Final = 50_000
 MAX_NODES: Final = 20_000
+"""Values in one result of up to 64 KiB; as many more as the limit is larger."""
 MAX_DEPTH: Final = 64
 MAX_DETAIL: Final = 300
 LAST_WORDS: Final = 4 << 20
@@ -78,7 +79,7 @@ CHANNEL: Final = 60
 RESULTS, STDIN, STDOUT = 3, 4, 5
 """Descriptors of the child: the zygote keeps 3 and up free, so that new files land there."""
 
-_HEADER: Final = struct.Struct("<ddQQQBI")
+_HEADER: Final = struct.Struct("<dddQQQBI")
 _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
@@ -89,7 +90,10 @@ _OK, _COMPILE_ERROR, _RUNTIME_ERROR, _MEMORY, _OUTPUT_LIMIT, _UNSERIALIZABLE = r
 
 class Job(NamedTuple):
     cpu_seconds: float
+    input_cpu_seconds: float
+    """0: as many as the program has."""
     wall_seconds: float
+    """Longest time without a result, where an input has a limit of its own; else for the whole program."""
     memory: int
     output: int
     value: int
@@ -110,7 +114,7 @@ class Speller:
     """Writes one value as canonical text (the grammar of gasp_rl.sandbox.values) under budgets of nodes, depth, bytes."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._nodes = MAX_NODES
+        self._nodes = self._max_nodes = max_bytes * MAX_NODES >> 16
         self._bytes = self._max_bytes = max_bytes
 
     def spell(self, value: object, depth: int = 0) -> str:
@@ -135,7 +139,7 @@ class Speller:
 
     def _items(self, items: Collection[object], depth: int) -> list[str]:
         if len(items) > self._nodes:
-            raise UnserializableError(f"more than {MAX_NODES} values")
+            raise UnserializableError(f"more than {self._max_nodes} values")
         self._nodes -= len(items)
         return [self.spell(item, depth + 1) for item in items]
 
@@ -250,7 +254,14 @@ def find_entry(name: str, namespace: dict[str, object]) -> Callable[..., object]
     return function
 
 
+def start_clock(job: Job) -> None:
+    """From here on an input may use its share. A program can stop this clock, but not that of all its inputs."""
+    if job.input_cpu_seconds:
+        signal.setitimer(signal.ITIMER_PROF, job.input_cpu_seconds)
+
+
 def run_function(job: Job, code: types.CodeType, report: Report) -> None:
+    start_clock(job)
     namespace = new_module("program")
     try:
         exec(code, namespace)
@@ -262,6 +273,7 @@ def run_function(job: Job, code: types.CodeType, report: Report) -> None:
 
     left = job.output
     for text in job.inputs:
+        start_clock(job)
         try:
             value = find_entry(job.entry, namespace)(*read_arguments(text))
             spelled = Speller(job.value).spell(value).encode()
@@ -284,6 +296,7 @@ def run_stdin(job: Job, code: types.CodeType, report: Report) -> None:
     report.write(_OK)
     left = job.output
     for text in job.inputs:
+        start_clock(job)
         stdout = open_standard_files(text.encode("utf-8", "surrogateescape"))
         namespace = new_module("__main__")
         failure: BaseException | None = None
@@ -659,7 +672,7 @@ def attempts(level):
 def check_confinement(level: str, own_memory: int, seal: Filter | None) -> None:
     """Raises if a program could do what it must not: mechanisms are believed when they have been seen to work."""
     memory, size = own_memory + (256 << 20), 1 << 16
-    job = Job(5.0, 60.0, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))
+    job = Job(5.0, 0.0, 60.0, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))
     frames = run(job, seal)[_REPLY.size :]
     said = frames[2 * _FRAME.size :].decode("utf-8", "replace")
     if not said.startswith("["):
@@ -685,13 +698,13 @@ def read_exactly(size: int) -> bytes:
 def read_job() -> Job:
     (length,) = _LENGTH.unpack(read_exactly(4))
     message = read_exactly(length)
-    cpu, wall, memory, output, value, stop, count = _HEADER.unpack_from(message)
+    cpu, input_cpu, wall, memory, output, value, stop, count = _HEADER.unpack_from(message)
     at = _HEADER.size + 4 * count
     texts = []
     for size in struct.unpack_from(f"<{count}I", message, _HEADER.size):
         texts.append(message[at : at + size].decode("utf-8", "surrogatepass"))
         at += size
-    return Job(cpu, wall, memory, output, value, bool(stop), texts[0], texts[1], tuple(texts[2:]))
+    return Job(cpu, input_cpu, wall, memory, output, value, bool(stop), texts[0], texts[1], tuple(texts[2:]))
 
 
 def write_message(message: bytes) -> None:
@@ -725,16 +738,19 @@ def watch(pid: int, job: Job) -> int:
     poll = select.poll()
     poll.register(process, select.POLLIN)
     poll.register(CHANNEL, 0)  # says only that the other side is gone
-    reason, wait = _ENDED, job.cpu_seconds
+    reason, wait, written, earlier = _ENDED, min(job.cpu_seconds, job.wall_seconds), 0, 0.0
     while reason == _ENDED:
         ready = [fd for fd, _ in poll.poll(wait * 1000 + 1)]
         if process in ready:
             break
         if ready:
             os._exit(0)  # and the child dies with us
-        cpu, elapsed = time.clock_gettime(cpu_clock), time.monotonic() - started
+        cpu = time.clock_gettime(cpu_clock)
+        if job.input_cpu_seconds and (size := os.fstat(RESULTS).st_size) != written:
+            written, started, earlier = size, time.monotonic(), cpu  # it came to another input
+        elapsed = time.monotonic() - started
         # A program that does compute gets more patience than one that sleeps: the machine may be busy.
-        patience = job.wall_seconds * (4 if cpu > 0.05 * elapsed else 1)
+        patience = job.wall_seconds * (4 if cpu - earlier > 0.05 * elapsed else 1)
         wait = min(max(job.cpu_seconds - cpu, 0.005), patience - elapsed)
         reason = _CPU if cpu >= job.cpu_seconds else _WALL if wait <= 0 else _ENDED
     if reason != _ENDED:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gasp_rl.config import StudentRewards
+from gasp_rl.config import GradingConfig, StudentRewards
 from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.policy.policy import Policy
 from gasp_rl.problem import Problem
@@ -21,7 +21,8 @@ from gasp_rl.rollout import (
     Task,
 )
 from gasp_rl.sandbox.base import Sandbox
-from gasp_rl.sandbox.judge import Verdict, grade_abduction, grade_deduction, grade_pairs, grade_problems
+from gasp_rl.sandbox.grading import grade_problems
+from gasp_rl.sandbox.judge import Verdict, grade_abduction, grade_deduction, grade_pairs
 from gasp_rl.selfplay.prompts.base import PromptSet, Unreadable
 from gasp_rl.selfplay.rewards import answer_reward
 
@@ -58,13 +59,20 @@ class Student:
     """The policy in its student's role. Holds collaborators only; what was learned lives in the policy's weights."""
 
     def __init__(
-        self, policy: Policy, sandbox: Sandbox, prompts: PromptSet, params: SamplingParams, observer: Observer
+        self,
+        policy: Policy,
+        sandbox: Sandbox,
+        prompts: PromptSet,
+        params: SamplingParams,
+        observer: Observer,
+        grading: GradingConfig = GradingConfig(),  # noqa: B008 - a frozen value
     ) -> None:
         self._policy = policy
         self._sandbox = sandbox
         self._prompts = prompts
         self._params = params
         self._observer = observer
+        self._grading = grading
 
     def attempt(self, tasks: Sequence[Task], tries: int, seeds: Sequence[int], rewards: StudentRewards) -> list[Tried]:
         """Estimate pass rates: `tries` independent answers to each task, at the training temperature."""
@@ -133,7 +141,7 @@ class Student:
                             waiting.append((key, completion))
                             yield tasks[places[index]], answer
 
-        for index, verdict in grade_answers(self._sandbox, kind, readable()):
+        for index, verdict in grade_answers(self._sandbox, kind, readable(), self._grading):
             key, completion = waiting[index]
             judged[key] = _Judged(completion, verdict.judgement, verdict.detail)
 
@@ -150,7 +158,9 @@ def read_answer(prompts: PromptSet, kind: Kind, text: str) -> str | Unreadable:
             return prompts.read_literal(text)
 
 
-def grade_answers(sandbox: Sandbox, kind: Kind, answers: Iterator[tuple[Task, str]]) -> Iterator[tuple[int, Verdict]]:
+def grade_answers(
+    sandbox: Sandbox, kind: Kind, answers: Iterator[tuple[Task, str]], grading: GradingConfig
+) -> Iterator[tuple[int, Verdict]]:
     """Judge answers of one kind as they come, in the order they finish."""
     match kind:
         case Kind.INDUCTION:
@@ -160,7 +170,7 @@ def grade_answers(sandbox: Sandbox, kind: Kind, answers: Iterator[tuple[Task, st
         case Kind.ABDUCTION:
             yield from grade_abduction(sandbox, ((t.program, literal, t.hidden[0].output) for t, literal in answers))
         case Kind.PROBLEM:
-            yield from grade_problems(sandbox, ((program, t.problem) for t, program in answers if t.problem))
+            yield from grade_problems(sandbox, ((program, t.problem) for t, program in answers if t.problem), grading)
 
 
 def induction(proposal: Proposal, public_pairs: int) -> Task:
