@@ -18,7 +18,8 @@ from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Judgement, Pair
 from gasp_rl.sandbox import worker
 from gasp_rl.sandbox.base import Execution, Job, Status
-from gasp_rl.sandbox.judge import grade_abduction, grade_deduction, grade_pairs, grade_problems
+from gasp_rl.sandbox.grading import grade_problems
+from gasp_rl.sandbox.judge import grade_abduction, grade_deduction, grade_pairs
 from gasp_rl.sandbox.local import LocalSandbox
 
 HONEST = "def f(n): return str(n * 7919) + '#'"
