@@ -8,7 +8,8 @@ import builtins
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections import UserList
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from types import ModuleType
@@ -47,11 +48,15 @@ class Stdin:
         self.inputs = inputs
         self._stringio = io.StringIO(inputs)
         self.buffer = Buffer(inputs)
-        lines = iter(inputs.split("\n"))
-        # As instance attributes, where mock.patch puts them.
-        self.readline = lambda *_: next(lines)
-        self.readlines = lambda *_: inputs.split("\n")
-        self.read = lambda *_: inputs
+
+    def read(self, *_: object) -> str:
+        return self.inputs
+
+    def readline(self, *arguments: int) -> str:
+        return self._stringio.readline(*arguments)
+
+    def readlines(self, *_: object) -> list[str]:
+        return self.inputs.split("\n")
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stringio, name)
@@ -104,16 +109,21 @@ def run_module(code: str) -> object:
 def print_on(function: Callable[[], object], inputs: str) -> str:
     """Standard output of one call."""
     stdin, stdout, opened = sys.stdin, sys.stdout, builtins.open
+    lines = iter(inputs.split("\n"))
+    # The stdin that was there before, which `from sys import stdin` still names.
+    vars(stdin).update(readline=lambda *_: next(lines), readlines=lambda *_: inputs.split("\n"), read=lambda *_: inputs)
     captured = io.StringIO()
     captured.close = lambda _: 1  # type: ignore[method-assign, assignment, misc]
-    sys.stdin, sys.stdout = Stdin(inputs), captured  # type: ignore[assignment]
-    builtins.open = lambda *_, **__: Opened(inputs)
+    sys.stdin, sys.stdout = Stdin(inputs), captured
+    vars(builtins)["open"] = lambda *_, **__: Opened(inputs)
     try:
         function()
     except SystemExit:
         pass
     finally:
         sys.stdin, sys.stdout, builtins.open = stdin, stdout, opened
+        for name in ("readline", "readlines", "read"):
+            vars(stdin).pop(name, None)
     return captured.getvalue()
 
 
@@ -127,10 +137,12 @@ def plain(value: object) -> object:
         return float.__pos__(value)
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, list):
-        return [plain(item) for item in list.__iter__(value)]
-    if isinstance(value, dict):
-        return {plain(key): plain(item) for key, item in dict.items(value)}
+    if isinstance(value, list | UserList):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, complex) and value.imag == 0:
+        return value.real
     if isinstance(value, Decimal | Fraction):
         return next((kind(value) for kind in (int, float) if kind(value) == value), value)
     return value
@@ -140,7 +152,7 @@ def load(code: str, entry: str) -> Callable[..., object]:
     """The program as a function that the worker calls: of arguments to a result, or of standard input to output."""
     os.environ["OMP_NUM_THREADS"] = "1"
     vars(os).update(dict.fromkeys(MISSING_FUNCTIONS))
-    vars(builtins)["quit"] = None
+    vars(builtins).update(quit=None, help=None)
     sys.modules.update(dict.fromkeys(MISSING_MODULES))  # type: ignore[arg-type]
     sys.setrecursionlimit(50_000)
 
