@@ -378,5 +378,6 @@ def how_it_ended(limits: Limits, wait_status: int, reason: int, cpu_seconds: flo
     if signalled == signal.SIGKILL:  # it cannot kill itself
         return Result(Status.INFRA, detail="it was killed from outside: is the machine out of memory?")
     if signalled:
-        return Result(Status.CRASH, detail=signal.Signals(signalled).name)
+        named = (known.name for known in signal.Signals if known == signalled)
+        return Result(Status.CRASH, detail=next(named, f"signal {signalled}"))  # those of real time have no names
     return None

@@ -123,16 +123,17 @@ class Speller:
             return self._leaf(value)
         if depth >= MAX_DEPTH:
             raise UnserializableError(f"deeper than {MAX_DEPTH}")
-        if isinstance(value, list) and kind is list:
+        # The exact type first, here and below: isinstance asks the object itself where that does not tell.
+        if kind is list and isinstance(value, list):
             return "[" + ", ".join(self._items(value, depth)) + "]"
-        if isinstance(value, tuple) and kind is tuple:
+        if kind is tuple and isinstance(value, tuple):
             inside = ", ".join(self._items(value, depth))
             return f"({inside},)" if len(value) == 1 else f"({inside})"
-        if isinstance(value, set | frozenset) and (kind is set or kind is frozenset):
+        if (kind is set or kind is frozenset) and isinstance(value, set | frozenset):
             inside = ", ".join(sorted(self._items(value, depth)))
             braces = f"{{{inside}}}" if inside else ""
             return f"frozenset({braces})" if kind is frozenset else braces or "set()"
-        if isinstance(value, dict) and kind is dict:
+        if kind is dict and isinstance(value, dict):
             keys, values = self._items(list(value), depth), self._items(list(value.values()), depth)
             return "{" + ", ".join(f"{k}: {v}" for k, v in sorted(zip(keys, values, strict=True))) + "}"
         raise UnserializableError(f"a {kind.__name__}")
