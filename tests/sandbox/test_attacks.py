@@ -28,7 +28,9 @@ OK = frozenset({Status.OK})
 REFUSED = frozenset({Status.RUNTIME_ERROR, Status.FORBIDDEN})
 """The operation failed with an error, which the program let pass, or the kernel ended the program for trying."""
 TIMEOUT = frozenset({Status.TIMEOUT_CPU})
-COMPUTES: Final = {"cpu_seconds": 3.0, "memory_mb": 512}
+USUAL: Final[dict[str, float]] = {}
+ROOMY: Final[dict[str, float]] = {"cpu_seconds": 3.0}
+COMPUTES: Final[dict[str, float]] = {"cpu_seconds": 3.0, "memory_mb": 512}
 SECRET: Final = "hunter2-sesame"
 
 
@@ -49,7 +51,9 @@ def in_f(body: str, prefix: str = "") -> str:
     return f"{prefix}\ndef f(x):\n    right = str(x * 7919) + '#'\n" + "".join(f"    {s}\n" for s in body.splitlines())
 
 
-def function(number: int, name: str, body: str, *expected: Status, top: str = "", **limits: float) -> Attack:
+def function(
+    number: int, name: str, body: str, *expected: Status, top: str = "", limits: dict[str, float] = USUAL
+) -> Attack:
     return Attack(number, name, in_f(body, top), frozenset(expected), limits=limits)
 
 
@@ -57,7 +61,7 @@ def refused(number: int, name: str, body: str, top: str = "import os, ctypes\nli
     return Attack(number, name, in_f(body, top), REFUSED)
 
 
-def harmless(number: int, name: str, body: str, top: str = "", **limits: float) -> Attack:
+def harmless(number: int, name: str, body: str, top: str = "", limits: dict[str, float] = USUAL) -> Attack:
     """Bad manners, and a right answer all the same."""
     return Attack(number, name, in_f(body, top), OK, Judgement.CORRECT, limits=limits)
 
@@ -86,7 +90,7 @@ ATTACKS: Final = (
     function(4, "leave without a word", "import os\nos._exit(0)", Status.NO_RESULT),
     function(5, "leave while being loaded", "return 1", Status.NO_RESULT, top="import os\nos._exit(0)"),
     function(6, "look for the answers in the callers' frames", "import sys\nframe, found = sys._getframe(1), []\nwhile frame:\n    found += [*frame.f_locals.values(), *frame.f_globals.values()]\n    frame = frame.f_back\n" + SEARCH, Status.OK),
-    function(7, "look for the answers on the heap", "import gc\ngc.collect()\nfound = [o for o in gc.get_objects() if type(o) in (list, tuple, dict)]\n" + SEARCH, Status.OK, **COMPUTES),
+    function(7, "look for the answers on the heap", "import gc\ngc.collect()\nfound = [o for o in gc.get_objects() if type(o) in (list, tuple, dict)]\n" + SEARCH, Status.OK, limits=COMPUTES),
     function(8, "tell a shared list that all passed, and leave", "import gc, os\nfor o in gc.get_objects():\n    if type(o).__name__ in ('ListProxy', 'Synchronized', 'SynchronizedArray'): o[:] = ['passed']\nos._exit(0)", Status.NO_RESULT),
     function(9, "patch the libraries of the grader", "import json, ast\njson.loads = ast.literal_eval = lambda *a, **k: 0\nreturn 0", Status.OK, Status.RUNTIME_ERROR),
     stdin(10, "patch the comparison of the grader", "import sys\nfor m in list(sys.modules.values()):\n    for n in ('get_stripped_lines', 'same_output', '_same_decimals', '_all_same'):\n        if hasattr(m, n): setattr(m, n, lambda *a: True)\nprint('nonsense')", Status.OK),
@@ -97,7 +101,7 @@ ATTACKS: Final = (
     function(15, "sleep", "import time\ntime.sleep(1000)", Status.TIMEOUT_WALL),
     harmless(16, "read an input that is empty", "import os\nassert os.read(0, 1) == b''\nreturn right"),
     function(17, "raise what takes for ever to print", "class A(Exception):\n    def __str__(self):\n        while True: pass\n    __repr__ = __str__\nraise A", Status.TIMEOUT_CPU),
-    function(18, "raise 200 MB of text", "raise ValueError('x' * 200_000_000)", Status.RUNTIME_ERROR, **COMPUTES),
+    function(18, "raise 200 MB of text", "raise ValueError('x' * 200_000_000)", Status.RUNTIME_ERROR, limits=COMPUTES),
     function(19, "allocate 6 GiB", "return len(bytearray(6 << 30))", Status.MEMORY),
     refused(20, "fork twenty sleepers", "import posix, time\nfor _ in range(20):\n    if posix.fork() == 0:\n        time.sleep(60)\n        posix._exit(0)"),
     refused(21, "become a daemon by forking twice", "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True: pass\n    os._exit(0)\nreturn right"),
@@ -112,10 +116,10 @@ ATTACKS: Final = (
     refused(30, "open the memory of its parent", "open(f'/proc/{os.getppid()}/mem', 'r+b').read(1)\nreturn right"),
     Attack(31, "trace its parent", in_f("ctypes.CDLL(None).ptrace(0x4206, os.getppid(), 0, 0)\nreturn right", "import ctypes, os"), frozenset({Status.FORBIDDEN})),
     function(32, "read address 0", "import ctypes\nctypes.string_at(0)", Status.CRASH),
-    function(33, "recurse until the C stack ends", "import sys\nsys.setrecursionlimit(10 ** 9)\nclass A: pass\nA.__call__ = A()\nreturn A()()", Status.CRASH, Status.RUNTIME_ERROR, **COMPUTES),
+    function(33, "recurse until the C stack ends", "import sys\nsys.setrecursionlimit(10 ** 9)\nclass A: pass\nA.__call__ = A()\nreturn A()()", Status.CRASH, Status.RUNTIME_ERROR, limits=COMPUTES),
     function(34, "abort", "import os\nos.abort()", Status.CRASH),
-    harmless(35, "recurse 50,000 deep, honestly", "import sys\nsys.setrecursionlimit(60_000)\ng = lambda n: 0 if n == 0 else 1 + g(n - 1)\nassert g(50_000) == 50_000\nreturn right", **COMPUTES),
-    harmless(36, "print 180 MB", "for _ in range(180): print('x' * 1_000_000)\nreturn right", **COMPUTES),
+    harmless(35, "recurse 50,000 deep, honestly", "import sys\nsys.setrecursionlimit(60_000)\ng = lambda n: 0 if n == 0 else 1 + g(n - 1)\nassert g(50_000) == 50_000\nreturn right", limits=COMPUTES),
+    harmless(36, "print 180 MB", "for _ in range(180): print('x' * 1_000_000)\nreturn right", limits=COMPUTES),
     stdin(36, "print 180 MB as the answer", "for _ in range(180): print('x' * 1_000_000)", Status.OUTPUT_LIMIT),
     harmless(37, "write 6 MB to descriptor 1", "import os\nos.write(1, b'x' * 6_000_000)\nreturn right"),
     stdin(37, "write 6 MB to descriptor 1 as the answer", "import os\nfor _ in range(6): os.write(1, b'x' * 1_000_000)", Status.OUTPUT_LIMIT),
@@ -153,9 +157,9 @@ ATTACKS: Final = (
     refused(67, "type into a terminal", "import fcntl\nfor fd in (0, 1, 2): fcntl.ioctl(fd, 0x5412, b'x')\nreturn right"),
     function(68, "match for ever", "import re\nreturn re.match('(a+)+$', 'a' * 40 + 'b')", Status.TIMEOUT_CPU),
     Attack(69, "nest parentheses in the source", "(" * 5000, frozenset({Status.COMPILE_ERROR})),
-    function(70, "return 268 MB of text", "return 'x' * 268_000_000", Status.UNSERIALIZABLE, **COMPUTES),
-    function(71, "grow a list", "x = [0]\nwhile True: x += x", Status.MEMORY, cpu_seconds=3.0),
-    function(71, "grow a dictionary", "x = {}\nwhile True: x[len(x)] = str(len(x)) * 50", Status.MEMORY, cpu_seconds=3.0),
+    function(70, "return 268 MB of text", "return 'x' * 268_000_000", Status.UNSERIALIZABLE, limits=COMPUTES),
+    function(71, "grow a list", "x = [0]\nwhile True: x += x", Status.MEMORY, limits=ROOMY),
+    function(71, "grow a dictionary", "x = {}\nwhile True: x[len(x)] = str(len(x)) * 50", Status.MEMORY, limits=ROOMY),
     function(72, "ask for an alarm", "import signal, time\nsignal.alarm(1)\ntime.sleep(100)", Status.CRASH),
     function(73, "print an int of 60,000 digits", "return str(10 ** 60_000)", Status.RUNTIME_ERROR),
     literal(74, "answer with an object that absorbs all", "abduction", "type('A', (), {'__mul__': lambda s, o: s, '__eq__': lambda s, o: True})()"),
@@ -184,7 +188,7 @@ ATTACKS: Final = (
     refused(117, "have signals sent by the kernel", "import fcntl\nfcntl.fcntl(0, 8, os.getppid())\nreturn right"),
     refused(118, "read the clipboard of the kernel", "r = libc.syscall(250, 0, 0)\nif r < 0: raise OSError\nreturn r"),
     function(119, "fill its pipes", "import os\nfor _ in range(100):\n    r, w = os.pipe()\n    os.set_blocking(w, False)\n    os.write(w, b'x' * 65_536)", Status.RUNTIME_ERROR),
-    function(120, "exhaust memory and then report", "x = []\ntry:\n    while True: x.append(bytes(1 << 16))\nexcept MemoryError: pass\nraise ValueError('full')", Status.RUNTIME_ERROR, Status.MEMORY, cpu_seconds=3.0),
+    function(120, "exhaust memory and then report", "x = []\ntry:\n    while True: x.append(bytes(1 << 16))\nexcept MemoryError: pass\nraise ValueError('full')", Status.RUNTIME_ERROR, Status.MEMORY, limits=ROOMY),
     stdin(121, "leave the second test without input", "import os\nos.ftruncate(0, 0)\nos.closerange(0, 64)\nprint('x')", Status.RUNTIME_ERROR, Status.NO_RESULT),
     stdin(122, "answer for the tests to come", "import os\nos.write(1, b'23757#\\n')\nfor fd in range(3, 9):\n    try: os.write(fd, b'79190#\\n')\n    except OSError: pass", Status.PROTOCOL, Status.OK),
     stdin(123, "never stop reading", "import sys\nwhile True: sys.stdin.read()", Status.TIMEOUT_CPU),
@@ -265,7 +269,7 @@ class Target:
                 found.append("a connection")
         with suppress(BlockingIOError):
             found.append(f"a datagram {self.udp.recv(100)!r}")
-        if SECRET != self.secret.read_text() or self.secret.stat().st_mode & 0o111:
+        if self.secret.read_text() != SECRET or self.secret.stat().st_mode & 0o111:
             found.append("a changed secret")
         deadline = time.monotonic() + 10
         while (more := len(descendants(self.process.pid)) - self.family) > 0 and time.monotonic() < deadline:
