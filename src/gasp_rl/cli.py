@@ -208,6 +208,45 @@ class Problems:
 
 
 @dataclass(frozen=True)
+class Call:
+    """Run a program on inputs in the sandbox and say what each gave."""
+
+    program: Positional[Path]
+    """Python source that defines a function, or a class Solution with a method."""
+    inputs: Path
+    """A JSON file: a list with one list of arguments per call."""
+    entry: str = "f"
+    """The function. Empty: the program reads standard input, and each input is a string."""
+    json: bool = False
+    """Print one JSON object instead: {"verdict", "outputs": [{"value", "verdict", "detail"}], "level", ...}."""
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+
+
+@dataclass(frozen=True)
+class GradeSolution:
+    """Run a program on all tests of a problem and say which it passes."""
+
+    problems: Positional[Path]
+    """A problem file."""
+    solution: Positional[Path]
+    """Python source."""
+    id: str = ""
+    """Which problem of the file, where it holds several."""
+    json: bool = False
+    """Print one JSON object instead: {"verdict", "passed", "total", "tests": [{"verdict", "detail"}], "level", ...}."""
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+
+
+@dataclass(frozen=True)
+class UseSandbox:
+    """Run and grade single programs in the sandbox, from scripts."""
+
+    command: Annotated[
+        Annotated[Call, subcommand("call")] | Annotated[GradeSolution, subcommand("grade")], arg(name="")
+    ]
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Say what this machine can do, and what the sandbox can enforce here."""
 
@@ -221,6 +260,7 @@ Command: TypeAlias = (
     | Annotated[Export, subcommand("export")]
     | Annotated[Problems, subcommand("problems")]
     | Annotated[World, subcommand("world")]
+    | Annotated[UseSandbox, subcommand("sandbox")]
     | Annotated[Doctor, subcommand("doctor")]
 )
 
@@ -252,7 +292,7 @@ def read(args: Sequence[str]) -> Command:
         prog="gasp",
         description="Guided asymmetric self-play: teach a code model the problems it never solves.",
         args=args,
-        config=(tyro.conf.AvoidSubcommands,),
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.EnumChoicesFromValues),
         return_unknown_args=True,
     )
     if unknown:
@@ -282,7 +322,7 @@ def _flags(value: object, prefix: str = "") -> Iterator[str]:
                 yield f"{prefix}{one.name.replace('_', '-')}"
 
 
-def execute(command: Command | Inspect | Split | Draw | Pretrain) -> None:
+def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeSolution) -> None:
     match command:
         case Demo(config, out) | Train(Training(config, out)):
             train(config, out or first_free(Path("runs"), config.recipe))
@@ -294,7 +334,7 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain) -> None:
             report(run)
         case Export(run, to):
             export(run, to)
-        case Problems(inner) | World(inner):
+        case Problems(inner) | World(inner) | UseSandbox(inner):
             execute(inner)
         case Inspect(file):
             inspect(file)
@@ -304,6 +344,10 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain) -> None:
             draw(out)
         case Pretrain():
             pretrain(command)
+        case Call():
+            call(command)
+        case GradeSolution():
+            grade(command)
         case Doctor():
             doctor()
 
@@ -456,6 +500,22 @@ def split(asked: Split) -> None:
             raise ProblemFileError(f"{path} exists: remove it first")
         write_problems(path, part)
         print(f"{path}: {plural(len(part), 'problem')}")
+
+
+def call(asked: Call) -> None:
+    from gasp_rl import once
+
+    called = once.call(
+        once.read_source(asked.program), once.read_inputs(asked.inputs, asked.entry), asked.entry, asked.sandbox
+    )
+    print(once.to_json(called) if asked.json else visible(once.in_words(called)))
+
+
+def grade(asked: GradeSolution) -> None:
+    from gasp_rl import once
+
+    graded = once.grade(once.find_problem(asked.problems, asked.id), once.read_source(asked.solution), asked.sandbox)
+    print(once.to_json(graded) if asked.json else visible(once.in_words(graded)))
 
 
 def doctor() -> None:

@@ -2,6 +2,7 @@
 
 GaspError                 something a person has to read; the command line prints it as one line
 ├── ConfigError           an unknown key, a value out of range, a combination that cannot work
+├── InputError           a file given to a command that cannot be read or is not what it must be
 ├── ProblemFileError      a problem file that cannot be read: file, line, field, reason
 ├── ModelError            a model directory that is missing, broken or refused
 ├── SandboxError          the sandbox cannot start here, or cannot enforce what was asked
@@ -15,6 +16,10 @@ class GaspError(Exception):
 
 
 class ConfigError(GaspError):
+    pass
+
+
+class InputError(GaspError):
     pass
 
 
