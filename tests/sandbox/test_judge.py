@@ -60,6 +60,9 @@ def test_the_second_process_has_another_hash_seed_and_the_inputs_backwards() -> 
     assert first.inputs == ("1", "2", "3")
     assert second.inputs == ("3", "2", "1")
     assert first.hash_seed != second.hash_seed
+    assert first.clock is not None
+    assert second.clock is not None
+    assert abs(first.clock - second.clock) > 86_400
 
 
 def test_a_program_that_disagrees_with_itself_is_refused_and_told_where() -> None:
@@ -153,6 +156,20 @@ def test_names_that_reach_outside_are_unsafe_called_or_not(name: str) -> None:
 )
 def test_attributes_between_double_underscores_are_unsafe(expression: str, rule: str) -> None:
     assert policy_breach(f"def f(x):\n    return {expression}") == Checked(Rejection.UNSAFE, rule)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("randint", "random"), ("date", "datetime"), ("datetime", "datetime"), ("stdin", "sys"), ("json", "json")],
+)
+def test_what_the_sandbox_has_without_an_import_is_unsafe_if_it_could_not_be_imported(name: str, module: str) -> None:
+    rule = Checked(Rejection.UNSAFE, f"uses {name} of {module}")
+
+    assert policy_breach(f"def f(x):\n    return {name}") == rule
+    for mine in (f"{name} = 1", f"def {name}(): pass", f"class {name}: pass", f"for {name} in (): pass",
+                 f"import math as {name}", f"def g({name}): pass", f"try: pass\nexcept OSError as {name}: pass",
+                 f"match 1:\n    case [*{name}]: pass", f"match 1:\n    case {{**{name}}}: pass"):  # fmt: skip
+        assert policy_breach(f"{mine}\ndef f(x):\n    return {name}") is None, mine
 
 
 @pytest.mark.parametrize(

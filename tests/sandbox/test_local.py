@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from gasp_rl.config import Limits, SandboxConfig
 from gasp_rl.errors import SandboxError
-from gasp_rl.sandbox import isolation
+from gasp_rl.rollout import Rejection
+from gasp_rl.sandbox import isolation, judge
 from gasp_rl.sandbox.base import Execution, Job, Result, Status
 from gasp_rl.sandbox.local import LocalSandbox, read_frames
 from gasp_rl.sandbox.values import decode, spell
@@ -239,6 +240,81 @@ def test_process_numbers_and_entropy_give_a_program_away_as_not_deterministic(sa
     assert isinstance(two, list)
     assert one[0] != two[0]
     assert one[1] != two[1]
+
+
+@pytest.mark.parametrize("body", [
+    "import datetime\nreturn str(datetime.date.today())",
+    "import datetime\nreturn datetime.datetime.now().isoformat()",
+    "from datetime import datetime\nreturn datetime.utcnow().year",
+    "import datetime\nreturn datetime.datetime.today().month",
+    "return date.today().year",  # what LiveCodeBench imports is there without an import
+    "import time\nreturn time.time()", "import time\nreturn time.strftime('%Y-%m-%d')", "import time\nreturn time.ctime()",
+    "import time\nreturn time.monotonic_ns()", "import time\nreturn time.clock_gettime(1)",
+    "import time\nreturn time.localtime().tm_hour", "import time\nreturn time.localtime(0).tm_hour", "import time\nreturn time.timezone",
+    "import os\nreturn os.getcwd()", "import os\nreturn os.getpid()", "import os\nreturn list(os.environ)", "import os\nreturn os.getenv('TZ')",
+    "import random\nreturn random.random()", "return randint(1, 10 ** 9)", "return hash('a')", "return id(f)", "return repr(object())",
+    "return list({'a', 'b', 'c', 'd', 'e'})", "global n\nn = globals().get('n', 0) + 1\nreturn n",
+    "import threading\nthreading.Thread(target=print).start()\nreturn 1", "import os\nreturn os.urandom(1)[0]",
+])  # fmt: skip
+def test_a_program_whose_result_depends_on_where_and_when_it_runs_is_not_accepted(
+    sandbox: LocalSandbox, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr(judge, "policy_breach", lambda source: None)  # which refuses most of these unseen
+    source = "def f(x):\n" + "".join(f"    {line}\n" for line in body.splitlines())
+
+    ((_, found),) = judge.check(sandbox, [judge.Program(source, ("1", "2"))])
+
+    assert found.rejection in {Rejection.NONDETERMINISTIC, Rejection.INVALID}, found
+
+
+@pytest.mark.parametrize("body", [
+    "import datetime as d\nreturn str(d.datetime(2024, 2, 28) + d.timedelta(2)), d.date(2024, 3, 1).weekday()",
+    "import datetime as d\nreturn isinstance(d.datetime.now(), d.date), d.datetime.fromisoformat('2024-01-01').year",
+    "import time\ntime.sleep(0.001)\nreturn time.gmtime(0).tm_year", "import random\nreturn random.Random(7).random()",
+    "return sorted({'b', 'a'}), {'b': 1, 'a': 2}, {3, 1}, frozenset('ab')",
+])  # fmt: skip
+def test_a_program_whose_result_does_not_is_accepted(
+    sandbox: LocalSandbox, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr(judge, "policy_breach", lambda source: None)
+    source = "def f(x):\n" + "".join(f"    {line}\n" for line in body.splitlines())
+
+    ((_, found),) = judge.check(sandbox, [judge.Program(source, ("1", "2"))])
+
+    assert found.rejection is None, found
+
+
+def test_clocks_run_where_nobody_stops_them(sandbox: LocalSandbox) -> None:
+    body = "import time, datetime\nstart = time.time()\nwhile time.time() == start: pass\nreturn datetime.date.today().year"
+
+    assert int(value(call(sandbox, body))) >= 2024
+
+
+def test_an_input_may_have_a_limit_of_its_own(sandbox: LocalSandbox) -> None:
+    limits = Limits(cpu_seconds=60.0, input_cpu_seconds=0.2)
+    source = "def f(x):\n    while x: pass\n    return x"
+    execution = run(sandbox, Job(source, ("0", "0", "1", "0"), limits=limits))
+
+    assert [result.status for result in execution.results] == [Status.OK, Status.OK, Status.TIMEOUT_CPU]
+    assert execution.detail == "more than 0.2 s of CPU time for one input"
+    assert execution.cpu_seconds < 2
+
+
+def test_a_limit_per_input_is_one_for_loading_too(sandbox: LocalSandbox) -> None:
+    limits = Limits(cpu_seconds=60.0, input_cpu_seconds=0.2)
+
+    assert run(sandbox, Job("while True: pass", ("0",), limits=limits)).status is Status.TIMEOUT_CPU
+
+
+def test_who_sleeps_has_no_more_patience_than_for_one_input(sandbox: LocalSandbox) -> None:
+    limits = Limits(cpu_seconds=60.0, input_cpu_seconds=0.1, wall_factor=1.0)
+
+    assert call_within(sandbox, limits, "import time\ntime.sleep(x)\nreturn x", "0", "1000") is Status.TIMEOUT_WALL
+
+
+def call_within(sandbox: LocalSandbox, limits: Limits, body: str, *inputs: str) -> Status:
+    source = "def f(x):\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    return run(sandbox, Job(source, inputs, limits=limits)).status
 
 
 # ------------------------------------------------------------------------------------------------- honest stdin programs

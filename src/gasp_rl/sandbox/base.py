@@ -50,6 +50,8 @@ class Job:
     """None: the sandbox's own."""
     hash_seed: int = 0
     """Programs that differ under different hash seeds are not deterministic."""
+    clock: float | None = None
+    """Seconds since 1970 that every clock shows, standing still, in a time zone of its own. None: clocks run."""
     stop_on_error: bool = True
     """Do not run later inputs after one that failed."""
 

@@ -5,6 +5,12 @@ room, so that whoever still samples them works while earlier ones run, and yield
 """
 
 import ast
+import builtins
+import datetime as dt
+import io
+import json
+import random
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +19,8 @@ from gasp_rl.rollout import Judgement, Pair, Rejection
 from gasp_rl.sandbox.base import Execution, Job, Sandbox, Status
 from gasp_rl.sandbox.values import canonical, canonical_arguments
 
-HASH_SEEDS = (0, 4242)
-"""Of the two processes that a program must agree with itself in."""
+WORLDS = ((0, 981_173_106.0), (4242, 1_511_705_045.0))
+"""Hash seed and standing clock (seconds since 1970) of the two processes that a program must agree with itself in."""
 
 SHOWN = 60
 """Characters of a value in a detail."""
@@ -58,10 +64,19 @@ BANNED_NAMES = frozenset(
     "setattr vars".split()
 )
 ALLOWED_DUNDERS = frozenset({"__init__", "__name__"})
+UNASKED = {
+    name: module.__name__
+    for module in (dt, io, json, random, sys)
+    for name in (module.__name__, *getattr(module, "__all__", dir(module)))
+    if not name.startswith("_") and name not in vars(builtins)
+}
+"""Name -> module: what the sandbox lets programs use without an import, as LiveCodeBench does, of modules that a proposal
+may not import."""
 
 
 def check(sandbox: Sandbox, programs: Iterable[Program]) -> Iterator[tuple[int, Checked]]:
-    """Static policy, then two runs in fresh processes of different hash seeds, the second with its inputs reversed.
+    """Static policy, then two runs in fresh processes that differ in all that a result must not depend on: hash seed,
+    time, time zone, addresses, process number, directory; the second with its inputs reversed.
 
     The policy keeps out what makes bad tasks (clocks, randomness, files); it is no security: the sandbox is.
     """
@@ -81,16 +96,16 @@ def check(sandbox: Sandbox, programs: Iterable[Program]) -> Iterator[tuple[int, 
                 refused.append((index, breach))
             else:
                 inputs[index], runs[index] = known, {}
-                for run, seed in enumerate(HASH_SEEDS):
+                for run, (seed, clock) in enumerate(WORLDS):
                     places.append((index, run))
-                    yield Job(program.source, known[:: 1 if run == 0 else -1], hash_seed=seed)
+                    yield Job(program.source, known[:: 1 if run == 0 else -1], hash_seed=seed, clock=clock)
 
     for place, execution in sandbox.execute(jobs()):
         while refused:
             yield refused.pop()
         index, run = places[place]
         runs[index][run] = execution
-        if len(runs[index]) == len(HASH_SEEDS):
+        if len(runs[index]) == len(WORLDS):
             yield index, _agreed(inputs[index], runs[index][0], runs[index][1])
     while refused:
         yield refused.pop()
@@ -113,7 +128,28 @@ def policy_breach(source: str) -> Checked | None:
         rule = _broken_rule(node)
         if rule:
             return Checked(Rejection.UNSAFE, rule)
+    own = {name for node in ast.walk(tree) for name in _names_bound(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in UNASKED and node.id not in own:
+            return Checked(Rejection.UNSAFE, f"uses {node.id} of {UNASKED[node.id]}")
     return None
+
+
+def _names_bound(node: ast.AST) -> list[str]:
+    """Names that a node of a syntax tree gives a meaning to."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return [name]
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+            return [name]
+        case ast.alias(name=name, asname=other):
+            return [other or name.split(".")[0]]
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            return [name]
+        case ast.MatchMapping(rest=str(name)):
+            return [name]
+        case _:
+            return []
 
 
 def _broken_rule(node: ast.AST) -> str:

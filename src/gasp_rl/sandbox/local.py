@@ -5,6 +5,7 @@ program did is told by the kernel (wait status, CPU time) and by frames of a str
 verdict does not depend on how busy the machine is.
 """
 
+import math
 import os
 import selectors
 import signal
@@ -34,7 +35,7 @@ MAX_DETAIL: Final = 400
 MAX_DEATHS: Final = 8
 """Workers that may die in a row, without any result between, before we give up."""
 
-_HEADER: Final = struct.Struct("<dddQQQBI")
+_HEADER: Final = struct.Struct("<ddddQQQBI")
 _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
@@ -308,8 +309,10 @@ def _longest(ticket: _Ticket) -> float:
 
 def _message(job: Job, limits: Limits) -> bytes:
     texts = [text.encode("utf-8", "surrogatepass") for text in (job.entry, job.source, *job.inputs)]
-    header = _HEADER.pack(limits.cpu_seconds, limits.input_cpu_seconds, wall_seconds(limits), limits.memory_mb << 20,
-                          limits.output_bytes, limits.value_bytes, job.stop_on_error, len(texts))  # fmt: skip
+    clock = math.nan if job.clock is None else job.clock
+    header = _HEADER.pack(limits.cpu_seconds, limits.input_cpu_seconds, wall_seconds(limits), clock,
+                          limits.memory_mb << 20, limits.output_bytes, limits.value_bytes, job.stop_on_error,
+                          len(texts))  # fmt: skip
     body = b"".join([header, *(_LENGTH.pack(len(text)) for text in texts), *texts])
     return _LENGTH.pack(len(body)) + body
 

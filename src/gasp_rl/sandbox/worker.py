@@ -7,7 +7,8 @@ inputs, nothing else, and what it leaves in an anonymous file is read only when 
 side that judges: a program that takes its own child over can only choose which text it leaves.
 
 Wire format, little endian. A message is `u32 length` and so many bytes.
-    job      f64 CPU s | f64 CPU s of one input | f64 wall s | u64 memory, output, value bytes | u8 stop on error | u32 count | u32 length * count
+    job      f64 CPU s | f64 CPU s of one input | f64 wall s | f64 clock (nan: it runs)
+             | u64 memory, output, value bytes | u8 stop on error | u32 count | u32 length * count
              | texts in UTF-8: entry, source, input, input, ...
     reply    i32 wait status | u8 reason (_ENDED, _CPU, _WALL) | f64 CPU s | u64 most bytes in memory | frames as the child left them
     frame    u32 index | u8 status (_STATUSES) | u32 length | payload. Frame 0: the program was loaded, or why not.
@@ -20,6 +21,7 @@ import ast
 import atexit
 import builtins
 import ctypes
+import datetime as dt
 import errno
 import gc
 import io
@@ -36,7 +38,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple, NoReturn, TypeAlias
+from typing import Final, NamedTuple, NoReturn, Self, TypeAlias
 
 # LiveCodeBench runs every program after these lines; so do we, once, before the fork.
 PRELUDE: Final = """
@@ -75,11 +77,12 @@ MAX_DEPTH: Final = 64
 MAX_DETAIL: Final = 300
 LAST_WORDS: Final = 4 << 20
 """Memory to report with when the program has used up its own."""
+HASH_SEED: Final = os.environ.get("PYTHONHASHSEED", "")
 CHANNEL: Final = 60
 RESULTS, STDIN, STDOUT = 3, 4, 5
 """Descriptors of the child: the zygote keeps 3 and up free, so that new files land there."""
 
-_HEADER: Final = struct.Struct("<dddQQQBI")
+_HEADER: Final = struct.Struct("<ddddQQQBI")
 _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
@@ -94,6 +97,8 @@ class Job(NamedTuple):
     """0: as many as the program has."""
     wall_seconds: float
     """Longest time without a result, where an input has a limit of its own; else for the whole program."""
+    clock: float
+    """What clocks show, standing still; nan: they run."""
     memory: int
     output: int
     value: int
@@ -355,6 +360,59 @@ def finish(stdout: io.TextIOWrapper, namespace: dict[str, object]) -> None:
     namespace.clear()
 
 
+# What a program that asks for the time is told where clocks stand still. It is there to differ between two runs, not to keep
+# the time secret: no filter of system calls reaches the clock that the kernel maps into every process.
+
+NOW: Final = [0.0]
+_localtime, _gmtime, _strftime, _asctime, _ctime = time.localtime, time.gmtime, time.strftime, time.asctime, time.ctime
+
+
+class StillDatetime(dt.datetime):
+    @classmethod
+    def now(cls, tz: dt.tzinfo | None = None) -> Self:
+        return cls.fromtimestamp(NOW[0], tz)
+
+    @classmethod
+    def utcnow(cls) -> Self:
+        return cls.fromtimestamp(NOW[0], dt.UTC).replace(tzinfo=None)
+
+
+STILL_CLOCKS: Final = {
+    **dict.fromkeys(("time", "monotonic", "perf_counter", "process_time", "thread_time"), lambda: NOW[0]),
+    **dict.fromkeys(
+        ("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "thread_time_ns"), lambda: int(NOW[0]) * 10**9
+    ),
+    "clock_gettime": lambda _: NOW[0],
+    "clock_gettime_ns": lambda _: int(NOW[0]) * 10**9,
+    "localtime": lambda seconds=None: _localtime(NOW[0] if seconds is None else seconds),
+    "gmtime": lambda seconds=None: _gmtime(NOW[0] if seconds is None else seconds),
+    "ctime": lambda seconds=None: _ctime(NOW[0] if seconds is None else seconds),
+    "asctime": lambda when=None: _asctime(_localtime(NOW[0]) if when is None else when),
+    "strftime": lambda form, when=None: _strftime(form, _localtime(NOW[0]) if when is None else when),
+}
+
+
+def no_thread(*_: object, **__: object) -> NoReturn:
+    raise RuntimeError("can't start new thread: their order is not determined")
+
+
+def hold_still(now: float) -> None:
+    """Clocks stop; time zone and environment depend on where; what cannot be held still is refused."""
+    NOW[0] = now
+    zone = int(now) // 86_400 % 12
+    os.environ.update({"TZ": f"RUN{zone}", f"RUN{zone}": ""})
+    time.tzset()
+    vars(time).update(STILL_CLOCKS)
+    vars(dt)["datetime"] = StillDatetime
+    for module in (_thread, sys.modules["threading"]):
+        names = [
+            name
+            for name in vars(module)
+            if name.lstrip("_") in {"start_new", "start_new_thread", "start_joinable_thread"}
+        ]
+        vars(module).update(dict.fromkeys(names, no_thread))
+
+
 def child(job: Job, seal: "Filter | None") -> None:
     """Give up what only the zygote needs, then run the program."""
     report = Report()
@@ -377,6 +435,8 @@ def child(job: Job, seal: "Filter | None") -> None:
     except BaseException as error:  # noqa: BLE001 - all that a source can make the compiler raise
         report.raised(error, _COMPILE_ERROR)
         return
+    if not math.isnan(job.clock):
+        hold_still(job.clock)
     if job.entry:
         run_function(job, code, report)
     else:
@@ -570,6 +630,7 @@ def enter_namespaces() -> None:
     first = 1_000 + int.from_bytes(os.urandom(2), "little") // 3
     write_file("/proc/sys/kernel/ns_last_pid", str(first))  # a process number must not look like a constant
     resource.setrlimit(resource.RLIMIT_NPROC, (MAX_TASKS, MAX_TASKS))
+    _libc.sethostname(b"sandbox", 7)  # that of the machine is nobody's business
     syscall(MOUNT, b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     trees = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in library_trees()]  # the next line hides some
     syscall(MOUNT, b"none", b"/usr", b"tmpfs", 0, b"size=64k,mode=755")
@@ -617,7 +678,6 @@ def confine(level: str) -> Filter | None:
         raise OSError(errno.ENOSYS, f"system calls are filtered on x86-64 only, this is {os.uname().machine}")
     write_file("/proc/self/oom_score_adj", "1000")  # rather us than the trainer
     os.environ.clear()
-    os.chdir("/")
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     stack = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_STACK, (stack, stack))
@@ -630,6 +690,7 @@ def confine(level: str) -> Filter | None:
         become_nobody()
     if level == "L4":
         enter_namespaces()
+    os.chdir("/" if HASH_SEED == "0" else "/lib")  # nobody's result should depend on it
     drop_capabilities()
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)
@@ -673,7 +734,7 @@ def attempts(level):
 def check_confinement(level: str, own_memory: int, seal: Filter | None) -> None:
     """Raises if a program could do what it must not: mechanisms are believed when they have been seen to work."""
     memory, size = own_memory + (256 << 20), 1 << 16
-    job = Job(5.0, 0.0, 60.0, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))
+    job = Job(5.0, 0.0, 60.0, math.nan, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))
     frames = run(job, seal)[_REPLY.size :]
     said = frames[2 * _FRAME.size :].decode("utf-8", "replace")
     if not said.startswith("["):
@@ -699,13 +760,13 @@ def read_exactly(size: int) -> bytes:
 def read_job() -> Job:
     (length,) = _LENGTH.unpack(read_exactly(4))
     message = read_exactly(length)
-    cpu, input_cpu, wall, memory, output, value, stop, count = _HEADER.unpack_from(message)
+    cpu, input_cpu, wall, clock, memory, output, value, stop, count = _HEADER.unpack_from(message)
     at = _HEADER.size + 4 * count
     texts = []
     for size in struct.unpack_from(f"<{count}I", message, _HEADER.size):
         texts.append(message[at : at + size].decode("utf-8", "surrogatepass"))
         at += size
-    return Job(cpu, input_cpu, wall, memory, output, value, bool(stop), texts[0], texts[1], tuple(texts[2:]))
+    return Job(cpu, input_cpu, wall, clock, memory, output, value, bool(stop), texts[0], texts[1], tuple(texts[2:]))
 
 
 def write_message(message: bytes) -> None:
@@ -751,7 +812,7 @@ def watch(pid: int, job: Job) -> int:
             written, started, earlier = size, time.monotonic(), cpu  # it came to another input
         elapsed = time.monotonic() - started
         # A program that does compute gets more patience than one that sleeps: the machine may be busy.
-        patience = job.wall_seconds * (4 if cpu - earlier > 0.05 * elapsed else 1)
+        patience = job.wall_seconds * (4 if cpu - earlier > 0.01 * elapsed else 1)
         wait = min(max(job.cpu_seconds - cpu, 0.005), patience - elapsed)
         reason = _CPU if cpu >= job.cpu_seconds else _WALL if wait <= 0 else _ENDED
     if reason != _ENDED:
