@@ -84,6 +84,23 @@ def test_a_wrong_option_is_one_line_with_the_fix(args: list[str], line: str) -> 
     assert str(raised.value) == line
 
 
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["train", "demo", "--steps", "abc"], "Error parsing --steps: invalid literal for int() with base 10: 'abc'"),
+        (["train", "nosuch"], f"Expected one of {{{', '.join(RECIPES)}}}"),
+        (["mine", "micro"], "Missing from gasp mine micro: PATH --out DIR"),
+        (["train", "demo", "--gasp.reuse-tries", "3", "--steps"], "Missing value for argument '--steps'. Expected 1 values"),
+        ([], "Expected one of {demo, train, evaluate, mine, report, export, problems, world, sandbox, doctor}"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_at_all_is_one_line_too_and_repeats_what_was_given(args: list[str], line: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(args)
+
+    assert str(raised.value) == f"{line}; got: gasp {' '.join(args)}".rstrip()
+
+
 def test_a_fault_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code = main(["report", str(tmp_path)])
 

@@ -4,13 +4,15 @@ Nothing heavy is imported before it is needed: `gasp --help` and `gasp report` m
 """
 
 import difflib
+import io
+import itertools
 import os
 import platform
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -287,14 +289,21 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def read(args: Sequence[str]) -> Command:
     """The command that was asked for. A flag that does not exist is refused with the nearest that does."""
-    command, unknown = tyro.cli(
-        Command,
-        prog="gasp",
-        description="Guided asymmetric self-play: teach a code model the problems it never solves.",
-        args=args,
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.EnumChoicesFromValues),
-        return_unknown_args=True,
-    )
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            command, unknown = tyro.cli(
+                Command,
+                prog="gasp",
+                description="Guided asymmetric self-play: teach a code model the problems it never solves.",
+                args=args,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.EnumChoicesFromValues),
+                return_unknown_args=True,
+            )
+    except SystemExit as leaving:
+        if not leaving.code:  # --help
+            raise
+        raise ConfigError(f"{_first_paragraph(complaint.getvalue())}; got: gasp {' '.join(args)}".rstrip()) from None
     if unknown:
         if not unknown[0].startswith("--"):
             raise ConfigError(f"one argument too many: {unknown[0]}")
@@ -304,6 +313,13 @@ def read(args: Sequence[str]) -> Command:
             raise ConfigError(f"{unknown[0]} stands before the recipe; put it behind")
         raise ConfigError(f"unknown option {unknown[0]}" + (f"; did you mean --{close[0]}?" if close else ""))
     return command
+
+
+def _first_paragraph(box: str) -> str:
+    """What tyro's box of several lines says, without the help that it adds: indented further, or below a rule."""
+    lines = [line.removeprefix("│ ").removesuffix("│").rstrip() for line in box.splitlines()[1:]]
+    said = itertools.takewhile(lambda line: line.strip("─╰╯ "), lines)
+    return " ".join(line.strip() for line in said if not line.startswith(" " * 8)).removesuffix(".")
 
 
 def _flags(value: object, prefix: str = "") -> Iterator[str]:
