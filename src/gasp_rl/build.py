@@ -30,7 +30,7 @@ from gasp_rl.runs.directory import RunDirectory, create_run
 from gasp_rl.runs.journal import Digests, GoalpostText, JournalWriter, Started, Stopped
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.cache import CachedSandbox
-from gasp_rl.sandbox.local import LocalSandbox
+from gasp_rl.sandbox.remote import open_sandbox
 from gasp_rl.selfplay.free import FreePlay
 from gasp_rl.selfplay.novelty import HashedEmbedder, NoveltyArchive
 from gasp_rl.selfplay.play import Play
@@ -77,7 +77,7 @@ class Parts:
 
 def fresh_sandbox(config: SandboxConfig) -> Sandbox:
     """New processes, and no memory of what was run before."""
-    return CachedSandbox(LocalSandbox(config))
+    return CachedSandbox(open_sandbox(config))
 
 
 def run_recipe(config: RunConfig, out: Path, observer: Observer, sandboxes: Sandboxes = fresh_sandbox) -> RunDirectory:

@@ -332,6 +332,8 @@ class GradingConfig:
 class SandboxConfig:
     workers: int = 0
     """Programs executed at a time; 0 = one per core."""
+    server: str = ""
+    """Unix socket of a running `python -m gasp_rl.sandbox.server`; empty: worker processes of one's own."""
     min_level: Literal["L1", "L2", "L3", "L4"] = "L2"
     """Refuse to run model-written code where the machine enforces less (see docs/sandbox.md)."""
     limits: Limits = Limits()

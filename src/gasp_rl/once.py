@@ -16,7 +16,7 @@ from gasp_rl.problems.jsonl import read_problems
 from gasp_rl.sandbox import grading
 from gasp_rl.sandbox.base import Execution, Job, Result, Status
 from gasp_rl.sandbox.grading import Outcome
-from gasp_rl.sandbox.local import LocalSandbox
+from gasp_rl.sandbox.remote import open_sandbox
 from gasp_rl.sandbox.values import decode, spell
 
 SHOWN = 70
@@ -127,7 +127,7 @@ def find_problem(path: Path, name: str) -> Problem:
 
 def call(source: str, inputs: tuple[str, ...], entry: str, config: SandboxConfig) -> Called:
     """Run a program on every input, whatever earlier ones did. A fault of ours raises SandboxError."""
-    with closing(LocalSandbox(config)) as sandbox:
+    with closing(open_sandbox(config)) as sandbox:
         ((_, done),) = sandbox.execute([Job(source, inputs, entry, stop_on_error=False)])
     if done.status is Status.INFRA:
         raise SandboxError(f"the program could not be run: {done.detail}")
@@ -170,7 +170,7 @@ def _json_holds(value: object) -> bool:
 
 def grade(problem: Problem, source: str, config: SandboxConfig) -> Graded:
     """Run a program on every test of a problem. A fault of ours raises SandboxError."""
-    with closing(LocalSandbox(config)) as sandbox:
+    with closing(open_sandbox(config)) as sandbox:
         ((_, found),) = grading.grade(sandbox, [(source, problem)], config.grading, every=True)
     if found.outcome is Outcome.INFRA:
         raise SandboxError(f"the program could not be run: {found.detail}")

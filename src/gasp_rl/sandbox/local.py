@@ -60,11 +60,26 @@ class LocalSandbox:
         self._lock = threading.Lock()
 
     def execute(self, jobs: Iterable[Job]) -> Iterator[tuple[int, Execution]]:
-        batch = _Batch(self, enumerate(jobs))
+        pulled = enumerate(jobs)
+        flight = self.flight()
         try:
-            yield from batch.run()
+            more = True
+            while more or flight.in_flight:
+                if more and flight.has_room:
+                    following = next(pulled, None)
+                    more = following is not None
+                    if following is not None:
+                        flight.admit(*following)
+                    flight.step(0.0)
+                else:
+                    flight.step(1.0)
+                yield from flight.landed()
         finally:
-            batch.stop()
+            flight.stop()
+
+    def flight(self) -> "Flight":
+        """For whoever must do other things too while jobs run."""
+        return Flight(self)
 
     def take(self, hash_seed: int) -> "_Worker":
         """A warm worker of this hash seed, or a new one."""
@@ -171,34 +186,33 @@ class _Worker:
             self.process.wait()
 
 
-class _Batch:
-    """One call of `execute`."""
+class Flight:
+    """Jobs on their way. `step` moves them on without waiting longer than it is told; call it at least every second."""
 
-    def __init__(self, sandbox: LocalSandbox, jobs: Iterator[tuple[int, Job]]) -> None:
+    def __init__(self, sandbox: LocalSandbox) -> None:
         self._sandbox = sandbox
-        self._jobs = jobs
         self._waiting: deque[_Ticket] = deque()
         self._busy: list[_Worker] = []
-        self._in_flight = 0
         self._deaths = 0
         self._done: list[tuple[int, Execution]] = []
         self._selector = selectors.DefaultSelector()
+        self.in_flight = 0
 
-    def run(self) -> Iterator[tuple[int, Execution]]:
-        more = True
-        while more or self._in_flight:
-            if more and self._in_flight < PULLED * self._sandbox.workers:
-                pulled = next(self._jobs, None)
-                more = pulled is not None
-                if pulled is not None:
-                    self._in_flight += 1
-                    self._admit(*pulled)
-                self._step(0.0)
-            else:
-                self._step(1.0)
-            done, self._done = self._done, []
-            self._in_flight -= len(done)
-            yield from done
+    @property
+    def has_room(self) -> bool:
+        return self.in_flight < PULLED * self._sandbox.workers
+
+    def fileno(self) -> int:
+        """Readable when `step` has something to do."""
+        poll = self._selector
+        assert isinstance(poll, selectors.EpollSelector)
+        return poll.fileno()
+
+    def landed(self) -> list[tuple[int, Execution]]:
+        """What has finished since this was last asked."""
+        done, self._done = self._done, []
+        self.in_flight -= len(done)
+        return done
 
     def stop(self) -> None:
         """Ends workers that still have jobs: their answers would be taken for those of a later call."""
@@ -209,7 +223,8 @@ class _Batch:
             worker.end()
         self._busy.clear()
 
-    def _admit(self, index: int, job: Job) -> None:
+    def admit(self, index: int, job: Job) -> None:
+        self.in_flight += 1
         limits = job.limits or self._sandbox.limits
         size = len(job.source.encode("utf-8", "surrogatepass"))
         if size > limits.source_bytes:
@@ -218,7 +233,7 @@ class _Batch:
         else:
             self._waiting.append(_Ticket(index, job, limits))
 
-    def _step(self, timeout: float) -> None:
+    def step(self, timeout: float) -> None:
         """Give out what can be given, then send and receive what can be without waiting longer than `timeout`."""
         self._dispatch()
         for key, events in self._selector.select(timeout if not self._done else 0.0):
