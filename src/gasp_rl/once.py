@@ -96,7 +96,7 @@ def _job_input(row: object, entry: str, place: str) -> str:
     if not isinstance(row, list):
         raise InputError(f"{place} must be a list of arguments, is {_kind(row)}")
     try:
-        return ", ".join(spell(argument) for argument in row)
+        return ", ".join(spell(argument, keep_order=True) for argument in row)
     except ValueError as error:
         raise InputError(f"{place} holds a value that is too deep or too large") from error
 

@@ -1,5 +1,6 @@
 """Ways in which honest programs read their input and write their answer: all of them work, however busy the machine is."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from gasp_rl.config import Limits, SandboxConfig
+from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
+from gasp_rl.rollout import Judgement
 from gasp_rl.sandbox.base import Job, Status
+from gasp_rl.sandbox.grading import grade_problems
 from gasp_rl.sandbox.local import LocalSandbox
 
 INPUTS = ("3\n1 2 3\n", "1\n5", "4\n7 -2\t1 4  \n\n")
@@ -145,6 +149,19 @@ def test_an_honest_program_passes_all_tests_in_one_process(sandbox: LocalSandbox
 
     assert execution.status is Status.OK, execution
     assert [float(result.value) for result in execution.results] == [float(answer) for answer in ANSWERS]
+
+
+@pytest.mark.parametrize(("encoding", "text"), [
+    (Encoding.JSON, '{"b": 1, "aa": 2, "a": {"z": 3, "y": 4}}'), (Encoding.PYLITERAL, "{'b': 1, 'aa': 2, 'a': {'z': 3, 'y': 4}}"),
+])  # fmt: skip
+def test_a_function_goes_through_a_dict_in_the_order_of_its_test(
+    sandbox: LocalSandbox, encoding: Encoding, text: str
+) -> None:
+    source = "def f(d): return [*d, *d['a']]"
+    test = TestCase(text, json.dumps(["b", "aa", "a", "z", "y"]))
+    problem = Problem("order", "", (), (test,), IoMode.FUNCTIONAL, encoding)
+
+    assert [verdict.judgement for _, verdict in grade_problems(sandbox, [(source, problem)])] == [Judgement.CORRECT]
 
 
 def test_there_are_at_least_twenty_idioms_more_than_the_study_names() -> None:

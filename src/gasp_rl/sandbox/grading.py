@@ -243,7 +243,7 @@ def _job_input(problem: Problem, text: str) -> str:
     if problem.encoding is Encoding.TEXT:
         return text
     lines = text.split("\n") if text else []
-    return ", ".join(spell(_value(problem, line)) for line in lines)
+    return ", ".join(spell(_value(problem, line), keep_order=True) for line in lines)
 
 
 def _value(problem: Problem, text: str) -> object:

@@ -57,8 +57,11 @@ def decode(text: str, max_text: int = 1 << 21) -> object:
         raise ValueError(f"not a value: {text[:60]!r}") from error
 
 
-def spell(value: object, depth: int = 0) -> str:
-    """Canonical text of a value of exact builtin types; raises ValueError if it is none, or too large or too deep."""
+def spell(value: object, depth: int = 0, *, keep_order: bool = False) -> str:
+    """Canonical text of a value of exact builtin types; raises ValueError if it is none, or too large or too deep.
+
+    keep_order: entries of a dict as they are, since a program that is given them goes through them in that order.
+    """
     if depth > MAX_DEPTH:
         raise _NotALiteralError
     kind = type(value)
@@ -72,17 +75,18 @@ def spell(value: object, depth: int = 0) -> str:
     if kind in {float, str, bytes}:
         return repr(value)
     if isinstance(value, list) and kind is list:
-        return "[" + ", ".join(spell(item, depth + 1) for item in value) + "]"
+        return "[" + ", ".join(spell(item, depth + 1, keep_order=keep_order) for item in value) + "]"
     if isinstance(value, tuple) and kind is tuple:
-        inside = ", ".join(spell(item, depth + 1) for item in value)
+        inside = ", ".join(spell(item, depth + 1, keep_order=keep_order) for item in value)
         return f"({inside},)" if len(value) == 1 else f"({inside})"
     if isinstance(value, set | frozenset) and kind in {set, frozenset}:
-        inside = ", ".join(sorted(spell(item, depth + 1) for item in value))
+        inside = ", ".join(sorted(spell(item, depth + 1, keep_order=keep_order) for item in value))
         braces = f"{{{inside}}}" if inside else ""
         return f"frozenset({braces})" if kind is frozenset else braces or "set()"
     if isinstance(value, dict) and kind is dict:
-        entries = sorted((spell(k, depth + 1), spell(v, depth + 1)) for k, v in value.items())
-        return "{" + ", ".join(f"{k}: {v}" for k, v in entries) + "}"
+        keys, values = ([spell(x, depth + 1, keep_order=keep_order) for x in side] for side in (value, value.values()))
+        entries = list(zip(keys, values, strict=True))
+        return "{" + ", ".join(f"{k}: {v}" for k, v in (entries if keep_order else sorted(entries))) + "}"
     raise _NotALiteralError
 
 
