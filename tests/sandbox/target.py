@@ -98,6 +98,7 @@ def main() -> None:
     if sys.argv[1]:
         refuse([int(number) for number in sys.argv[1].split(",")])
     with LocalSandbox(SandboxConfig(workers=1)) as sandbox:
+        list(sandbox.execute([Job("import decimal\ndef f(x): return x", ("1",))]))  # there are two kinds of workers
         ready = {"level": sandbox.level, "user": os.getuid(), "honest": honest_programs_pass(sandbox)}
         print(json.dumps(ready), flush=True)
         for line in sys.stdin:

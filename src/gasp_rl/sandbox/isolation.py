@@ -6,6 +6,7 @@ L2  seccomp (an allow-list of system calls: no processes, sockets, tracing, entr
 L1  limits of CPU time, memory, output and files; an empty environment; a warm process per program
 """
 
+import marshal
 import os
 import socket
 import struct
@@ -19,6 +20,9 @@ from typing import Final, Literal
 from gasp_rl.errors import SandboxError
 
 Level = Literal["L1", "L2", "L3", "L4"]
+Tier = Literal["small", "large"]
+"""Which modules a worker has loaded."""
+_BOOT: Final = "import marshal, os; exec(marshal.loads(os.pread({}, 1 << 20, 0)))"
 LEVELS: Final[tuple[Level, ...]] = ("L4", "L3", "L2", "L1")
 WORKER: Final = Path(__file__).with_name("worker.py")
 START_SECONDS: Final = 60.0
@@ -39,14 +43,36 @@ class Isolation:
     refused: tuple[tuple[Level, str], ...] = ()
 
 
-def start_worker(level: Level, hash_seed: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+@cache
+def _compiled() -> int:
+    """A descriptor to read the worker's code from: to compile it anew would cost each worker a megabyte."""
+    code = os.memfd_create("worker")
+    os.write(code, marshal.dumps(compile(WORKER.read_bytes(), str(WORKER), "exec")))
+    return code
+
+
+def start_worker(level: Level, hash_seed: int, tier: Tier = "small") -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A process that confines itself at `level` and then waits for jobs. Its first message is `ready` or its excuse."""
     ours, theirs = socket.socketpair()
+    code = _compiled()
     with theirs:
         process = subprocess.Popen(
             # Not -I: that would ignore the hash seed too. Its other halves are -P, -s and the environment below.
-            [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", str(WORKER), str(theirs.fileno()), level],
-            pass_fds=[theirs.fileno()],
+            [
+                sys.executable,
+                "-P",
+                "-s",
+                "-S",
+                "-B",
+                "-X",
+                "utf8",
+                "-c",
+                _BOOT.format(code),
+                str(theirs.fileno()),
+                level,
+                tier,
+            ],
+            pass_fds=[theirs.fileno(), code],
             env={"PYTHONHASHSEED": str(hash_seed % (1 << 32)), "MALLOC_ARENA_MAX": "1"},
             cwd="/",
             stdin=subprocess.DEVNULL,

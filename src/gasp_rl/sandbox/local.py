@@ -7,21 +7,24 @@ verdict does not depend on how busy the machine is.
 
 import math
 import os
+import re
 import selectors
 import signal
+import statistics
 import struct
 import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from gasp_rl.config import Limits, SandboxConfig
 from gasp_rl.errors import SandboxError
 from gasp_rl.sandbox.base import Execution, Job, Result, Status
-from gasp_rl.sandbox.isolation import Level, require_level, start_worker
+from gasp_rl.sandbox.isolation import Level, Tier, require_level, start_worker
 
 QUEUE: Final = 2
 """Jobs given to a worker at a time: the next one waits in its socket, so that it need not wait for us."""
@@ -31,10 +34,18 @@ GRACE_SECONDS: Final = 30.0
 """A worker that has not answered so long after the last deadline of its job is dead."""
 END_SECONDS: Final = 5.0
 """A worker that has not ended so long after nobody is at the other end is killed."""
+KINDS: Final = 3
+"""Idle workers that are kept, per worker at a time: two hash seeds, and some for large modules."""
 MAX_DETAIL: Final = 400
 MAX_DEATHS: Final = 8
 """Workers that may die in a row, without any result between, before we give up."""
 
+_LARGE: Final = re.compile(
+    r"\b(?:statistics|decimal|Decimal|fractions|Fraction|(?:import|from)\s+queue|textwrap|dataclass(?:es)?|inspect|pprint"
+    rf"|traceback|{'|'.join(statistics.__all__)})\b"
+)
+"""What needs a worker with more modules loaded (LARGE there): programs find the names of `statistics` without an import,
+and an import of the others takes up to 15 ms elsewhere."""
 _HEADER: Final = struct.Struct("<ddddQQQBI")
 _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
@@ -81,19 +92,24 @@ class LocalSandbox:
         """For whoever must do other things too while jobs run."""
         return Flight(self)
 
-    def take(self, hash_seed: int) -> "_Worker":
-        """A warm worker of this hash seed, or a new one."""
+    def take(self, kind: "Kind") -> "_Worker":
+        """A warm worker of this kind, or a new one."""
         with self._lock:
             for worker in self._idle:
-                if worker.hash_seed == hash_seed:
+                if worker.kind == kind:
                     self._idle.remove(worker)
                     return worker
-        return _Worker(self.level, hash_seed)
+        return _Worker(self.level, kind)
+
+    def kind(self, job: Job) -> "Kind":
+        # Without files nothing can be imported later.
+        large = self.level == "L2" or _LARGE.search(job.source) is not None
+        return Kind(job.hash_seed, "large" if large else "small")
 
     def give_back(self, worker: "_Worker") -> None:
         with self._lock:
             self._idle.append(worker)
-            surplus = self._idle[: max(0, len(self._idle) - 2 * self.workers)]  # the longest idle: old hash seeds
+            surplus = self._idle[: max(0, len(self._idle) - KINDS * self.workers)]  # the longest idle: old hash seeds
             del self._idle[: len(surplus)]
         for old in surplus:
             old.end()
@@ -113,14 +129,22 @@ class LocalSandbox:
         self.close()
 
 
+class Kind(NamedTuple):
+    """Workers of one kind can stand in for each other."""
+
+    hash_seed: int
+    tier: Tier
+
+
 class _Ticket:
     """A job on its way."""
 
-    __slots__ = ("index", "job", "limits", "tries")
+    __slots__ = ("index", "job", "kind", "limits", "tries")
 
-    def __init__(self, index: int, job: Job, limits: Limits) -> None:
+    def __init__(self, index: int, job: Job, kind: Kind, limits: Limits) -> None:
         self.index = index
         self.job = job
+        self.kind = kind
         self.limits = limits
         self.tries = 0
 
@@ -128,10 +152,10 @@ class _Ticket:
 class _Worker:
     """Our end of one worker process: the jobs it was given, and the bytes on their way."""
 
-    def __init__(self, level: Level, hash_seed: int) -> None:
-        self.hash_seed = hash_seed
+    def __init__(self, level: Level, kind: Kind) -> None:
+        self.kind = kind
         self.tickets: deque[_Ticket] = deque()
-        self.process, self.channel = start_worker(level, hash_seed)
+        self.process, self.channel = start_worker(level, kind.hash_seed, kind.tier)
         self.channel.setblocking(False)
         self.ready = False
         self.since = time.monotonic()
@@ -160,7 +184,7 @@ class _Worker:
 
     def read(self) -> list[bytes]:
         """The messages that are complete. EOFError when the worker is gone."""
-        piece = self.channel.recv(1 << 20)
+        piece = self.channel.recv(1 << 16)
         if not piece:
             raise EOFError
         self.since = time.monotonic()
@@ -231,7 +255,7 @@ class Flight:
             detail = f"a source of {size} bytes, more than {limits.source_bytes}"
             self._done.append((index, Execution(Status.COMPILE_ERROR, (), detail, 0.0, self._sandbox.level)))
         else:
-            self._waiting.append(_Ticket(index, job, limits))
+            self._waiting.append(_Ticket(index, job, self._sandbox.kind(job), limits))
 
     def step(self, timeout: float) -> None:
         """Give out what can be given, then send and receive what can be without waiting longer than `timeout`."""
@@ -259,20 +283,23 @@ class Flight:
     def _dispatch(self) -> None:
         for _ in range(len(self._waiting)):
             ticket = self._waiting.popleft()
-            worker = self._place(ticket.job)
+            worker = self._place(ticket.kind)
             if worker is None:
                 self._waiting.append(ticket)
             else:
                 worker.give(ticket)
-                self._selector.modify(worker.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, worker)
+                with suppress(BlockingIOError, ConnectionError):  # of which the selector tells us too
+                    worker.write()
+                if worker.wants_to_write:
+                    self._selector.modify(worker.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, worker)
 
-    def _place(self, job: Job) -> _Worker | None:
+    def _place(self, kind: Kind) -> _Worker | None:
         if len(self._busy) < self._sandbox.workers:
-            worker = self._sandbox.take(job.hash_seed)
+            worker = self._sandbox.take(kind)
             self._busy.append(worker)
             self._selector.register(worker.channel, selectors.EVENT_READ, worker)
             return worker
-        same = [w for w in self._busy if w.hash_seed == job.hash_seed and len(w.tickets) < QUEUE]
+        same = [w for w in self._busy if w.kind == kind and len(w.tickets) < QUEUE]
         return min(same, key=lambda worker: len(worker.tickets), default=None)
 
     def _receive(self, worker: _Worker, message: bytes) -> None:

@@ -1,6 +1,7 @@
 """Runs untrusted programs in a confined process. Standard library only; runs as a script, never imported by the trainer.
 
-    python -P -s -S worker.py CHANNEL LEVEL        CHANNEL: file descriptor of a socket to whoever started it
+    python -P -s -S worker.py CHANNEL LEVEL TIER        CHANNEL: file descriptor of a socket to whoever started it
+                                                        TIER: small, or large for programs that name heavier modules
 
 A **zygote** confines itself once, warms its heap, and then forks one child per job. The child holds the program and its
 inputs, nothing else, and what it leaves in an anonymous file is read only when it is dead. Nothing here is trusted by the
@@ -17,7 +18,6 @@ The first reply is the zygote's own: `ready`, or one line that says what it coul
 """
 
 import _thread
-import ast
 import atexit
 import builtins
 import ctypes
@@ -40,31 +40,15 @@ import warnings
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, NoReturn, Self, TypeAlias
 
-# LiveCodeBench runs every program after these lines; so do we, once, before the fork.
-PRELUDE: Final = """
-from string import *
-from re import *
-from datetime import *
-from collections import *
-from heapq import *
-from bisect import *
-from copy import *
-from math import *
-from random import *
-from statistics import *
-from itertools import *
-from functools import *
-from operator import *
-from io import *
-from sys import *
-from json import *
-from builtins import *
-from typing import *
-import string, re, datetime, collections, heapq, bisect, copy, math, random, statistics, itertools, functools, operator
-import io, sys, json
-"""
+# LiveCodeBench runs every program after these lines: `from ... import *` of all of them and of builtins and typing, then
+# an import of each. So do we, once, before the fork.
+PRELUDE: Final = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
+).split()
 # Common in programs and slow to import: loaded before the fork, not in anybody's globals.
-PRELOAD: Final = "array cmath contextlib dataclasses decimal enum fractions queue textwrap time threading"
+PRELOAD: Final = "array cmath contextlib enum time threading".split()
+LARGE: Final = "statistics decimal fractions queue textwrap dataclasses inspect pprint traceback".split()
+"""Three megabytes and as many tenths of a millisecond per fork: only in workers for programs that name one of these."""
 
 RECURSION_LIMIT: Final = 50_000
 STACK_BYTES: Final = 256 << 20
@@ -75,8 +59,11 @@ MAX_NODES: Final = 20_000
 """Values in one result of up to 64 KiB; as many more as the limit is larger."""
 MAX_DEPTH: Final = 64
 MAX_DETAIL: Final = 300
+TICK_SECONDS: Final = 0.1
 LAST_WORDS: Final = 4 << 20
 """Memory to report with when the program has used up its own."""
+BALLAST: Final = [bytes(LAST_WORDS)]
+"""From calloc, and never written: costs address space, no page."""
 HASH_SEED: Final = os.environ.get("PYTHONHASHSEED", "")
 CHANNEL: Final = 60
 RESULTS, STDIN, STDOUT = 3, 4, 5
@@ -169,45 +156,26 @@ class Speller:
 
 
 _NUMBERS_ONLY: Final = re.compile(r"[-\[\]0-9,. \n]*")
-_SPELLED_FLOATS: Final = {"nan": math.nan, "inf": math.inf}
+_LITERAL_NAMES: Final = {"nan": math.nan, "inf": math.inf, "set": set, "frozenset": frozenset, "__builtins__": {}}
 
 
 def read_arguments(text: str) -> list[object]:
-    """Fresh values of an argument list `[1, 2], 'a'`, in plain literals or spelled as canonical text."""
-    if _NUMBERS_ONLY.fullmatch(text):  # long arrays are common, and the JSON reader is ten times faster than the parser
+    """Fresh values of an argument list `[1, 2], 'a'`, in plain literals or spelled as canonical text.
+
+    Whoever sends jobs has read it as literals, and the program around it may run what it likes anyway: so to evaluate it
+    is only the fastest way to read it.
+    """
+    if _NUMBERS_ONLY.fullmatch(
+        text
+    ):  # long arrays are common, and the JSON reader is ten times faster than the compiler
         try:
             return list(json.loads(f"[{text}]"))
         except ValueError:
             pass  # `1.` or `[1,]`: literals, but not JSON
-    source = f"({text}\n,)" if text.strip() else "()"
-    try:
-        return list(ast.literal_eval(source))
-    except ValueError:  # nan, inf and frozenset({...}) are ours, not Python's
-        arguments = _literal(ast.parse(source, mode="eval").body)
-        assert isinstance(arguments, tuple)
-        return list(arguments)
-
-
-def _literal(node: ast.expr) -> object:
-    match node:
-        case ast.Name(id=name) if name in _SPELLED_FLOATS:
-            return _SPELLED_FLOATS[name]
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf")):
-            return -math.inf
-        case ast.List(elts=items):
-            return [_literal(item) for item in items]
-        case ast.Tuple(elts=items):
-            return tuple(_literal(item) for item in items)
-        case ast.Set(elts=items):
-            return {_literal(item) for item in items}
-        case ast.Dict(keys=keys, values=values):
-            return {_literal(key): _literal(value) for key, value in zip(keys, values, strict=True) if key is not None}
-        case ast.Call(func=ast.Name(id="frozenset"), args=[ast.Set(elts=items)], keywords=[]):
-            return frozenset(_literal(item) for item in items)
-        case ast.Call(func=ast.Name(id="frozenset"), args=[], keywords=[]):
-            return frozenset()
-        case _:
-            return ast.literal_eval(node)
+    arguments: object = eval(f"[{text}\n]", dict(_LITERAL_NAMES))  # noqa: S307 - as said above
+    if not isinstance(arguments, list):
+        raise ValueError("not a list of arguments")  # noqa: TRY004 - `1], [2`: their text is wrong, not their type
+    return arguments
 
 
 # ------------------------------------------------------------------------------------------ the program, in its child
@@ -218,7 +186,6 @@ class Report:
 
     def __init__(self) -> None:
         self._index = 0
-        self._ballast: bytes | None = bytes(LAST_WORDS)  # from calloc: costs address space, no page
 
     def write(self, status: int, payload: bytes = b"") -> bool:
         """True if this was a success."""
@@ -232,7 +199,7 @@ class Report:
     def raised(self, error: BaseException, status: int = _RUNTIME_ERROR) -> bool:
         no_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         if no_memory and status == _RUNTIME_ERROR:
-            self._ballast = None
+            BALLAST.clear()
             return self.failure(_MEMORY, "MemoryError")
         name = type(error).__name__
         try:
@@ -413,22 +380,31 @@ def hold_still(now: float) -> None:
         vars(module).update(dict.fromkeys(names, no_thread))
 
 
-def child(job: Job, seal: "Filter | None") -> None:
+class Jail(NamedTuple):
+    """What each child must do because its zygote cannot do it for it."""
+
+    filter: "Filter | None"
+    dies_with_us: bool
+    """The kernel ends it with the zygote, process 1 of its own tree."""
+
+
+def child(job: Job, jail: Jail) -> None:
     """Give up what only the zygote needs, then run the program."""
     report = Report()
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if not jail.dies_with_us:
+        _quick(PRCTL, PR_SET_PDEATHSIG, signal.SIGKILL, 0)
     cpu = math.ceil(job.cpu_seconds) + 1  # the zygote watches the exact limit; this one holds if it cannot
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (job.memory + LAST_WORDS, job.memory + LAST_WORDS))
+    resource.setrlimit(resource.RLIMIT_AS, (job.memory, job.memory))
     largest_input = max((4 * len(text) for text in job.inputs), default=0)
     details = (_FRAME.size + 4 * MAX_DETAIL) * (len(job.inputs) + 1)
     size = max(job.output + details, largest_input)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    if seal is None:
+    if jail.filter is None:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # without a filter this is all that stops processes
     os.closerange(STDIN if job.entry else STDOUT + 1, CHANNEL + 4)
-    if seal is not None:
-        seal.install()
+    if jail.filter is not None:
+        jail.filter.install()
 
     try:
         code = compile(job.source, "<program>", "exec", dont_inherit=True)
@@ -463,6 +439,12 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
     if result < 0:
         raise OSError(ctypes.get_errno(), f"{os.strerror(ctypes.get_errno())} ({NAMES.get(number, number)})")
     return result
+
+
+_quick = ctypes.CDLL(None).syscall
+"""For children: without the conversions and the error numbers of `syscall`, which touch a hundred pages."""
+_quick.argtypes = [ctypes.c_long] * 4
+_quick.restype = ctypes.c_long
 
 
 def prctl(option: int, value: int) -> None:
@@ -513,7 +495,8 @@ class Filter:
         self._address = ctypes.addressof(self._program)
 
     def install(self) -> None:
-        syscall(SECCOMP, 1, 0, self._address)  # SECCOMP_SET_MODE_FILTER
+        if _quick(SECCOMP, 1, 0, self._address) < 0:  # SECCOMP_SET_MODE_FILTER
+            raise OSError(errno.EPERM, "cannot filter system calls (seccomp)")
 
 
 def _answer(number: int, action: int) -> list[Instruction]:
@@ -614,7 +597,7 @@ def landlock() -> None:
 
 
 def enter_namespaces() -> None:
-    """Continue as a user, in a network, a process tree and a root directory where there is nothing but libraries."""
+    """Continue as a user, in a network and a process tree where there is nothing else."""
     prctl(PR_SET_DUMPABLE, 1)  # else our own maps would not be ours to write
     user, group = os.getuid(), os.getgid()
     syscall(UNSHARE, NEW_USER | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_MOUNTS)
@@ -631,6 +614,10 @@ def enter_namespaces() -> None:
     write_file("/proc/sys/kernel/ns_last_pid", str(first))  # a process number must not look like a constant
     resource.setrlimit(resource.RLIMIT_NPROC, (MAX_TASKS, MAX_TASKS))
     _libc.sethostname(b"sandbox", 7)  # that of the machine is nobody's business
+
+
+def change_root() -> None:
+    """A root directory where there is nothing but libraries, which cannot be written."""
     syscall(MOUNT, b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     trees = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in library_trees()]  # the next line hides some
     syscall(MOUNT, b"none", b"/usr", b"tmpfs", 0, b"size=64k,mode=755")
@@ -672,8 +659,8 @@ def drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "cannot drop capabilities")
 
 
-def confine(level: str) -> Filter | None:
-    """Give up everything that no program needs; returns what children give up besides."""
+def move_in(level: str) -> int:
+    """The part of the confinement before modules are loaded; returns a descriptor that tells our memory."""
     if level != "L1" and (os.uname().machine, sys.maxsize) != ("x86_64", 2**63 - 1):
         raise OSError(errno.ENOSYS, f"system calls are filtered on x86-64 only, this is {os.uname().machine}")
     write_file("/proc/self/oom_score_adj", "1000")  # rather us than the trainer
@@ -686,20 +673,30 @@ def confine(level: str) -> Filter | None:
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit fails instead
 
-    if os.getuid() == 0 and (level in {"L1", "L2"} or nobody_reads_libraries()):
+    if os.getuid() == 0 and level in {"L3", "L4"} and nobody_reads_libraries():
         become_nobody()
     if level == "L4":
         enter_namespaces()
+    memory = os.open("/proc/self/statm", os.O_RDONLY)
+    if level == "L4":
+        change_root()
     os.chdir("/" if HASH_SEED == "0" else "/lib")  # nobody's result should depend on it
+    return memory
+
+
+def lock(level: str) -> Jail:
+    """The rest of the confinement: give up everything that no program needs."""
+    if os.getuid() == 0 and level in {"L1", "L2"}:  # which load nothing more
+        become_nobody()
     drop_capabilities()
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)
     if level in {"L3", "L4"}:
         landlock()
     if level == "L1":
-        return None
+        return Jail(None, dies_with_us=False)
     zygote_filter(files=level != "L2").install()
-    return child_filter()
+    return Jail(child_filter(), dies_with_us=level == "L4")
 
 
 # Run in a child like any program: returns what it could do and must not.
@@ -731,11 +728,11 @@ def attempts(level):
 """
 
 
-def check_confinement(level: str, own_memory: int, seal: Filter | None) -> None:
+def check_confinement(level: str, own_memory: int, jail: Jail) -> None:
     """Raises if a program could do what it must not: mechanisms are believed when they have been seen to work."""
     memory, size = own_memory + (256 << 20), 1 << 16
     job = Job(5.0, 0.0, 60.0, math.nan, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))
-    frames = run(job, seal)[_REPLY.size :]
+    frames = run(job, jail)[_REPLY.size :]
     said = frames[2 * _FRAME.size :].decode("utf-8", "replace")
     if not said.startswith("["):
         raise OSError(errno.EPERM, f"a program could not run: {frames!r}")
@@ -775,13 +772,13 @@ def write_message(message: bytes) -> None:
         left = left[os.write(CHANNEL, left) :]
 
 
-def run(job: Job, seal: Filter | None) -> bytes:
+def run(job: Job, jail: Jail) -> bytes:
     """Run one program in a child; the reply."""
     files = [os.memfd_create(name) for name in (("results",) if job.entry else ("results", "stdin", "stdout"))]
     pid = os.fork()
     if pid == 0:
         try:
-            child(job, seal)
+            child(job, jail)
         finally:
             os._exit(0)
     reason = watch(pid, job)
@@ -793,28 +790,31 @@ def run(job: Job, seal: Filter | None) -> bytes:
 
 
 def watch(pid: int, job: Job) -> int:
-    """Wait for the child; end it at a limit. CPU time decides, the wall clock is for those who sleep."""
+    """Wait for the child; end it at a limit. CPU time decides, the wall clock is for those who sleep.
+
+    The wall clock counts the ticks that we asked for, not how late we were woken: where others hold the processors, that
+    is how much longer everything takes.
+    """
     cpu_clock = (~pid << 3) | 2  # the CPU time of a whole process, as clock_getcpuclockid makes it
-    started = time.monotonic()
     process = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(process, select.POLLIN)
     poll.register(CHANNEL, 0)  # says only that the other side is gone
-    reason, wait, written, earlier = _ENDED, min(job.cpu_seconds, job.wall_seconds), 0, 0.0
+    reason, tick, elapsed, written, earlier = _ENDED, min(job.cpu_seconds, TICK_SECONDS), 0.0, 0, 0.0
     while reason == _ENDED:
-        ready = [fd for fd, _ in poll.poll(wait * 1000 + 1)]
+        ready = [fd for fd, _ in poll.poll(tick * 1000 + 1)]
         if process in ready:
             break
         if ready:
             os._exit(0)  # and the child dies with us
         cpu = time.clock_gettime(cpu_clock)
+        elapsed += tick
         if job.input_cpu_seconds and (size := os.fstat(RESULTS).st_size) != written:
-            written, started, earlier = size, time.monotonic(), cpu  # it came to another input
-        elapsed = time.monotonic() - started
+            written, elapsed, earlier = size, 0.0, cpu  # it came to another input
         # A program that does compute gets more patience than one that sleeps: the machine may be busy.
         patience = job.wall_seconds * (4 if cpu - earlier > 0.01 * elapsed else 1)
-        wait = min(max(job.cpu_seconds - cpu, 0.005), patience - elapsed)
-        reason = _CPU if cpu >= job.cpu_seconds else _WALL if wait <= 0 else _ENDED
+        tick = min(max(job.cpu_seconds - cpu, 0.005), TICK_SECONDS)
+        reason = _CPU if cpu >= job.cpu_seconds else _WALL if elapsed >= patience else _ENDED
     if reason != _ENDED:
         os.kill(pid, signal.SIGKILL)
     os.close(process)
@@ -847,18 +847,18 @@ def warm_up() -> None:
     gc.collect()
 
 
-def main() -> NoReturn:
-    os.dup2(int(sys.argv[1]), CHANNEL)
-    os.closerange(3, CHANNEL)
-    level, sys.argv[:] = sys.argv[2], ["program.py"]
+def load_modules(*, large: bool) -> None:
+    """Everything that programs find loaded, once, before they are forked."""
+    names = [name for name in PRELUDE if large or name not in LARGE]
+    lines = [f"from {name} import *" for name in (*names, "builtins", "typing")]
     # As builtins, not copied into globals: to copy four hundred names would touch a page of each in every child.
     # The site module, which is off, would define these two.
     prelude: dict[str, object] = {"exit": sys.exit, "quit": sys.exit}
     repair = os.register_at_fork
     # random and threading would repair every child: half a millisecond for nothing.
     os.register_at_fork = lambda **_: None
-    exec(PRELUDE, prelude)
-    for name in PRELOAD.split():
+    exec("\n".join([*lines, f"import {', '.join(names)}"]), prelude)
+    for name in (*PRELOAD, *(LARGE if large else ())):
         __import__(name)
     os.register_at_fork = repair
     vars(builtins).update({name: value for name, value in prelude.items() if name not in vars(builtins)})
@@ -868,21 +868,28 @@ def main() -> NoReturn:
     sys.set_int_max_str_digits(INT_DIGITS)
     warnings.simplefilter("ignore")
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace")
-    with open("/proc/self/statm") as file:  # noqa: PTH123 - pathlib costs 10 ms
-        own_memory = int(file.read().split()[0]) * resource.getpagesize()
 
+
+def main() -> NoReturn:
+    os.dup2(int(sys.argv[1]), CHANNEL)
+    os.closerange(3, CHANNEL)
+    level, tier, sys.argv[:] = sys.argv[2], sys.argv[3], ["program.py"]
     try:
-        seal = confine(level)
+        memory = move_in(level)
+        load_modules(large=tier == "large")
+        own_memory = int(os.read(memory, 99).split()[0]) * resource.getpagesize()
+        os.close(memory)
+        jail = lock(level)
         warm_up()
         gc.freeze()
-        check_confinement(level, own_memory, seal)
+        check_confinement(level, own_memory, jail)
     except OSError as error:
         write_message(str(error).encode())
         os._exit(1)
     write_message(b"ready")
     while True:
         job = read_job()
-        write_message(run(job._replace(memory=job.memory + own_memory), seal))
+        write_message(run(job._replace(memory=job.memory + own_memory), jail))
 
 
 if __name__ == "__main__":
