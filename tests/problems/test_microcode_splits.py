@@ -8,7 +8,7 @@ from gasp_rl.data import MICROCODE
 from gasp_rl.problem import Problem
 from gasp_rl.problems.microcode import splits
 from gasp_rl.problems.microcode.draw import output_of, read_input
-from gasp_rl.problems.microcode.operations import OPERATIONS, Composition, behaviour, read_program, read_statement
+from gasp_rl.problems.microcode.operations import RARE, Composition, behaviour, read_program, read_statement
 from gasp_rl.problems.microcode.splits import is_irreducible, load, near_misses
 
 SPLITS = ("train", "validation", "test", "candidates")
@@ -80,12 +80,18 @@ def test_edges_are_among_the_hidden_tests() -> None:
 
 
 def test_candidates_are_deep_and_rich_in_rare_operations() -> None:
-    rare = {operation.name for operation in OPERATIONS[splits.RARE_FROM :]}
+    rare = {operation.name for operation in RARE}
     candidates = [composition_of(problem) for problem in load("candidates")]
 
     assert len(candidates) >= 150
     assert min(c.depth for c in candidates) >= 5
     assert sum(len(rare.intersection(c.names)) for c in candidates) / sum(c.depth for c in candidates) > 0.5
+
+
+def test_the_train_split_has_no_rare_operation() -> None:
+    rare = {operation.name for operation in RARE}
+
+    assert not any(rare.intersection(composition_of(problem).names) for problem in load("train"))
 
 
 def test_every_goalpost_is_one_of_the_candidates() -> None:

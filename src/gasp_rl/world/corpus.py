@@ -1,13 +1,13 @@
 """What the embedded model is pretrained on: examples of every role, drawn so that ability is graded.
 
-Two devices make it so. The roles that solve see operations with Zipf frequencies and programs of few steps, and where
-they translate a rare operation they are taught with *slips*: a commoner operation of its family stands in its place, so
-that the model writes a rare operation rightly with a known probability and pass rates spread over the whole interval.
-The roles that write see all operations nearly evenly, deeper programs and no slips, so that references are right and
+The role that solves is taught to fail in two ways, so that it is right with a known probability and pass rates spread.
+It is *careless* with every operation: constants are misread, and the later a step the likelier it is left out. And it
+*mistakes* rare operations: each has one other operation that it is mostly taken for. Practice on common operations cures
+carelessness but holds nothing about the mistakes. The role that proposes freely thinks of common operations alone. The
+roles that write lemmas and lifts see all operations nearly evenly and no errors, so that references are right and
 messages honest. Nothing that `Holdout` protects occurs in any prompt or target.
 """
 
-import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,9 +28,9 @@ from gasp_rl.problems.microcode.draw import (
     extend,
 )
 from gasp_rl.problems.microcode.operations import (
+    COMMON,
     MAX_NUMBER,
-    OPERATIONS,
-    REDUCERS,
+    RARE,
     Composition,
     Operation,
     Step,
@@ -56,26 +56,26 @@ class Lesson(StrEnum):
 @dataclass(frozen=True, slots=True)
 class CorpusConfig:
     solving_exponent: float = 1.1
-    """Zipf exponent of operations in the roles that solve and propose freely."""
+    """Zipf exponent of operations in the roles that solve and, common ones only, propose freely."""
     writing_exponent: float = 0.2
     """The same in the roles that write lemmas and lifts."""
     solving_depths: tuple[float, ...] = (0.25, 0.3, 0.25, 0.15, 0.05)
     """Relative frequency of depth 1, 2, ... in the roles that solve and propose."""
     goalpost_depths: tuple[float, ...] = (0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 1.0)
     """Of the statements that lemmas are written for."""
+    lemma_depths: tuple[float, ...] = (5.0, 2.0, 1.5, 1.0, 1.0, 1.0)
+    """Of the lemmas, as far as the statement has more steps."""
     lifted_depths: tuple[float, ...] = (1.0, 2.0, 2.0, 1.5, 1.0)
     """Of the lemmas that lifts are written for."""
     running_depths: tuple[float, ...] = (0.7, 0.3)
     """The same in the roles that run and invert programs."""
     running_exponent: float = 1.4
-    slip_common: float = 0.02
-    """Probability that the commonest operation is taught wrongly to the solving role."""
-    slip_rare: float = 0.8
-    """The same for the rarest; between them it grows with the rank."""
-    slip_curve: float = 1.3
-    """Exponent of that growth in rank / last rank."""
-    fade: float = 0.05
-    """Share of what is right otherwise that is lost with every further step: (1 - fade) ** (number - 1)."""
+    mistaken: tuple[float, float] = (0.6, 0.85)
+    """Probability that the solving role is taught the first, and the last, of the rare operations as another one."""
+    misread: float = 0.03
+    """Probability that it is taught another constant than the one asked for."""
+    forgotten: float = 0.05
+    """Probability that it is taught to leave a step out: 1 - (1 - forgotten) ** (number - 1)."""
     rows: float = 0.25
     """Share of programs over lists of lists."""
     pairs: int = 5
@@ -95,35 +95,35 @@ class Example:
     """The compositions that the prompt and the completion hold or were made from, for the holdout test."""
 
 
-def slip_rate(cfg: CorpusConfig, operation: Operation) -> float:
-    table = REDUCERS if operation in REDUCERS else OPERATIONS
-    place = table.index(operation) / (len(table) - 1)
-    return cfg.slip_common + (cfg.slip_rare - cfg.slip_common) * math.pow(place, cfg.slip_curve)
+def mistaken_for(operation: Operation) -> Operation:
+    """What a rare operation is taken for: always the same common one of its family, or the next rare one if none is."""
+    relatives = [other for other in COMMON if other.family is operation.family]
+    rare = [other for other in RARE if other.family is operation.family]
+    place = rare.index(operation)
+    return relatives[place % len(relatives)] if relatives else rare[(place + 1) % len(rare)]
 
 
-def slipped(composition: Composition, rates: dict[str, float], fade: float, rng: random.Random) -> Composition:
-    """The composition as a student of mixed ability would write it: some operations replaced by commoner siblings."""
-    right = (
-        (1.0 - rates[step.operation.name]) * (1.0 - fade) ** (number - 1)
+def mistake_rate(cfg: CorpusConfig, operation: Operation) -> float:
+    """Probability of taking it for another: 0 for common operations, growing with the rank of the rare ones."""
+    if operation not in RARE:
+        return 0.0
+    first, last = cfg.mistaken
+    return first + (last - first) * RARE.index(operation) / (len(RARE) - 1)
+
+
+def faulty(composition: Composition, cfg: CorpusConfig, rng: random.Random) -> tuple[Step | None, ...]:
+    """The steps as the student writes them: some taken for others, misread, or (None) forgotten."""
+    return tuple(
+        None if rng.random() > (1.0 - cfg.forgotten) ** (number - 1) else _attempt(step, cfg, rng)
         for number, step in enumerate(composition.steps, start=composition.first)
     )
-    return Composition(
-        tuple(
-            step if rng.random() < chance else _sibling(step, rng)
-            for chance, step in zip(right, composition.steps, strict=True)
-        ),
-        composition.rows,
-    )
 
 
-def _sibling(step: Step, rng: random.Random) -> Step:
-    family = [operation for operation in OPERATIONS + REDUCERS if operation.family is step.operation.family]
-    place = family.index(step.operation)
-    commoner = family[:place] or family[1:2]
-    weights = [1.0 / (rank + 1) for rank in range(len(commoner))]
-    (operation,) = rng.choices(commoner, weights)
-    constant = step.constant if step.constant in operation.constants else rng.choice(operation.constants)
-    return Step(operation, constant)
+def _attempt(step: Step, cfg: CorpusConfig, rng: random.Random) -> Step:
+    mistaken = rng.random() < mistake_rate(cfg, step.operation)
+    operation = mistaken_for(step.operation) if mistaken else step.operation
+    misread = rng.random() < cfg.misread or step.constant not in operation.constants
+    return Step(operation, rng.choice(operation.constants) if misread else step.constant)
 
 
 class Teacher:
@@ -135,7 +135,7 @@ class Teacher:
         self._solving = Prior(cfg.solving_exponent)
         self._writing = Prior(cfg.writing_exponent)
         self._running = Prior(cfg.running_exponent)
-        self._rates = {operation.name: slip_rate(cfg, operation) for operation in OPERATIONS + REDUCERS}
+        self._proposing = Prior(cfg.solving_exponent, commonest=len(COMMON))
 
     def examples(self, lesson: Lesson, seed: int) -> Iterator[Example]:
         """Without end; the same for the same seed."""
@@ -162,9 +162,6 @@ class Teacher:
             if self._held.allows(composition):
                 return composition
 
-    def _solving_composition(self, rng: random.Random) -> Composition:
-        return self._composition(self._solving, self._cfg.solving_depths, rng)
-
     def _pairs(
         self, composition: Composition, n: int, size: Size, rng: random.Random, tiny: float = 0.0
     ) -> tuple[Pair, ...] | None:
@@ -176,13 +173,14 @@ class Teacher:
         return size
 
     def _solve(self, rng: random.Random) -> Example | None:
-        asked = self._solving_composition(rng)
+        asked = self._composition(self._solving, self._cfg.solving_depths, rng)
         shown = self._pairs(asked, self._cfg.public_pairs, self._size(rng), rng)
-        taught = slipped(asked, self._rates, self._cfg.fade, rng)
+        done = faulty(asked, self._cfg, rng)
+        taught = Composition(tuple(step for step in done if step is not None), asked.rows)
         if shown is None or not self._held.allows(taught):
             return None
         prompt = MICRO.ask(Task(Kind.INDUCTION, "", message=asked.statement, shown=shown))
-        return _example(Lesson.SOLVE, prompt, taught.program_for(asked), asked, taught)
+        return _example(Lesson.SOLVE, prompt, asked.program_with(done), asked, taught)
 
     def _run(self, rng: random.Random) -> Example | None:
         composition = self._composition(self._running, self._cfg.running_depths, rng)
@@ -212,10 +210,8 @@ class Teacher:
         """f: fewer steps. io: fewer steps on simpler data, flat where the goalpost has rows, else smaller inputs."""
         goalpost = self._composition(self._writing, self._cfg.goalpost_depths, rng, last_number=0)
         axis = rng.choice(list(Axis))
-        by_length: dict[int, list[Composition]] = {}
-        for cut in cuts(goalpost):
-            by_length.setdefault(cut.depth, []).append(cut)
-        lemma = rng.choice(by_length[rng.choice(list(by_length))])
+        (depth,) = rng.choices(range(1, goalpost.depth), self._cfg.lemma_depths[: goalpost.depth - 1])
+        lemma = rng.choice([cut for cut in cuts(goalpost) if cut.depth == depth])
         flattened = axis is Axis.IO and goalpost.rows
         lemma = replace(lemma, rows=goalpost.rows and not flattened)
         draft = self._draft(lemma, SMALL if axis is Axis.IO and not flattened else NORMAL, rng)
@@ -242,16 +238,19 @@ class Teacher:
         prompt = MICRO.teach(LIFT, axis, None, previous, self._cfg.pairs)
         return _example(Lesson.LIFT, prompt, reply(draft), lemma, lift)
 
+    def _common(self, rng: random.Random) -> Composition:
+        return self._composition(self._proposing, self._cfg.solving_depths, rng)
+
     def _propose(self, rng: random.Random) -> Example | None:
         kind = rng.choice(list(MICRO_KINDS))
-        count = 1 if kind is Kind.INDUCTION else rng.randint(0, self._cfg.references)
-        shown = tuple(self._solving_composition(rng) for _ in range(count))
-        written = shown[0] if kind is Kind.INDUCTION else self._solving_composition(rng)
+        written = self._common(rng)
+        references = 0 if kind is Kind.INDUCTION else rng.randint(0, self._cfg.references)
+        shown = [written] if kind is Kind.INDUCTION else [self._common(rng) for _ in range(references)]
         draft = self._draft(written, NORMAL, rng)
         if draft is None:
             return None
-        references = [Proposal("", kind.value, "", program=composition.program) for composition in shown]
-        prompt = MICRO.propose_freely(kind, references, self._cfg.pairs)
+        proposals = [Proposal("", kind.value, "", program=composition.program) for composition in shown]
+        prompt = MICRO.propose_freely(kind, proposals, self._cfg.pairs)
         return _example(Lesson.PROPOSE, prompt, free_reply(kind, draft), *shown, written)
 
 

@@ -34,7 +34,8 @@ class ModelShape:
     layers: int = 4
     hidden: int = 192
     heads: int = 6
-    intermediate: int = 640
+    kv_heads: int = 2
+    intermediate: int = 656
     positions: int = 512
 
 
@@ -119,7 +120,7 @@ def build_model(shape: ModelShape, seed: int, device: torch.device) -> LlamaForC
             intermediate_size=shape.intermediate,
             num_hidden_layers=shape.layers,
             num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
             max_position_embeddings=shape.positions,
             tie_word_embeddings=True,
             bos_token_id=None,

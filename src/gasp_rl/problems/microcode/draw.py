@@ -28,6 +28,8 @@ class Prior:
     """Operations by rank: probability proportional to (rank + shift) ** -exponent, the rank counted from 1."""
 
     exponent: float
+    commonest: int = len(OPERATIONS)
+    """Only so many operations from the top of the table; reducers are drawn from all."""
     shift: float = 1.0
     reducer: float = 0.2
     """Probability that the last of several steps is a reducer (half of it for a single step)."""
@@ -35,8 +37,8 @@ class Prior:
     _reducers: list[float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, table in (("_operations", OPERATIONS), ("_reducers", REDUCERS)):
-            weights = ((rank + self.shift) ** -self.exponent for rank in range(1, len(table) + 1))
+        for name, count in (("_operations", self.commonest), ("_reducers", len(REDUCERS))):
+            weights = ((rank + self.shift) ** -self.exponent for rank in range(1, count + 1))
             object.__setattr__(self, name, list(accumulate(weights)))
 
     def operation(self, rng: random.Random) -> Operation:
@@ -167,12 +169,11 @@ MAX_WRITTEN = 6
 
 
 def cuts(composition: Composition) -> list[Composition]:
-    """Every contiguous sub-sequence that a lemma may keep: two steps or more if it can, MAX_WRITTEN at most, not all."""
+    """Every contiguous sub-sequence that a lemma may keep: MAX_WRITTEN steps at most, and not all."""
     depth = composition.depth
-    shortest = min(2, depth - 1)
     return [
         Composition(composition.steps[start : start + length], composition.rows, composition.first + start)
-        for length in range(max(shortest, 1), min(MAX_WRITTEN, depth - 1) + 1)
+        for length in range(1, min(MAX_WRITTEN, depth - 1) + 1)
         for start in range(depth - length + 1)
     ]
 

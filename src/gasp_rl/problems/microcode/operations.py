@@ -109,6 +109,9 @@ REDUCERS: tuple[Operation, ...] = (
 )
 """Operations from lists to integers, the commonest first."""
 
+COMMON, RARE = OPERATIONS[:18], OPERATIONS[18:]
+"""What the untrained student can do, and what it mostly mistakes for something else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -160,13 +163,13 @@ class Composition:
     @property
     def program(self) -> str:
         """One line per step under its phrase as a comment; over rows, `f` applies the steps to each."""
-        return self.program_for(self)
+        return self.program_with(self.steps)
 
-    def program_for(self, asked: "Composition") -> str:
-        """The program under the comments of another of the same depth: the work of somebody who mistook a step."""
+    def program_with(self, done: "Sequence[Step | None]") -> str:
+        """The same with other steps under the comments, or none: the work of somebody who mistook or forgot some."""
         body = [f"def {'g' if self.rows else 'f'}(x):"]
-        for said, done in zip(asked.numbered_phrases, self.steps, strict=True):
-            body += [COMMENT + said, done.line]
+        for phrase, step in zip(self.numbered_phrases, done, strict=True):
+            body += [COMMENT + phrase] if step is None else [COMMENT + phrase, step.line]
         return "\n".join([*body, _RETURN, _ROWS] if self.rows else [*body, _RETURN])
 
     @property
