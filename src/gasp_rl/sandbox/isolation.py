@@ -44,17 +44,17 @@ class Isolation:
 
 
 @cache
-def _compiled() -> int:
+def _compiled(program: Path) -> int:
     """A descriptor to read the worker's code from: to compile it anew would cost each worker a megabyte."""
     code = os.memfd_create("worker")
-    os.write(code, marshal.dumps(compile(WORKER.read_bytes(), str(WORKER), "exec")))
+    os.write(code, marshal.dumps(compile(program.read_bytes(), str(program), "exec")))
     return code
 
 
 def start_worker(level: Level, hash_seed: int, tier: Tier = "small") -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A process that confines itself at `level` and then waits for jobs. Its first message is `ready` or its excuse."""
     ours, theirs = socket.socketpair()
-    code = _compiled()
+    code = _compiled(WORKER)
     with theirs:
         process = subprocess.Popen(
             # Not -I: that would ignore the hash seed too. Its other halves are -P, -s and the environment below.
