@@ -152,6 +152,6 @@ def test_rows_that_outgrow_their_first_room_keep_what_they_have(
 ) -> None:
     model = make_model(FAST["llama"])
 
-    monkeypatch.setattr(llama, "SUFFIX_TOKENS", 2)  # grown thrice: to 4, 8 and the 12 of the room
+    monkeypatch.setattr(llama, "ROW_TOKENS", 2)  # grown thrice: to 4, 8 and the 12 of the room
 
     assert decode(open_session(llama.copy_weights(model, torch.float32, 64)), model) < 1e-4

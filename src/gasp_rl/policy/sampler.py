@@ -5,7 +5,7 @@ of its request's seed, its place among the request's samples and the position of
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,13 +37,14 @@ def uniforms(seed: int, place: int, count: int) -> NDArray[np.float32]:
 def draw(logits_NV: Tensor, temperatures_N: Tensor, uniforms_N: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens by inverse CDF of softmax(logits / temperature), and their log-probs; greedy where the temperature is 0."""
     greedy_N = temperatures_N == 0
-    logprobs_NV = (logits_NV.float() / temperatures_N.masked_fill(greedy_N, 1.0)[:, None]).log_softmax(-1)
-    cdf_NV = logprobs_NV.exp().cumsum(-1)
+    p_NV = (logits_NV.float() / temperatures_N.masked_fill(greedy_N, 1.0)[:, None]).softmax(-1)
+    cdf_NV = p_NV.cumsum(-1)
     # Scaled to the total that rounding left; uniforms are below 1, so the token found has a probability above 0.
     tokens_N1 = torch.searchsorted(cdf_NV, uniforms_N[:, None] * cdf_NV[:, -1:], right=True)
     tokens_N1.clamp_(max=cdf_NV.shape[1] - 1)
-    tokens_N1 = torch.where(greedy_N[:, None], logprobs_NV.argmax(-1, keepdim=True), tokens_N1)
-    return tokens_N1[:, 0], logprobs_NV.gather(1, tokens_N1)[:, 0]
+    if greedy_N.any():
+        tokens_N1 = torch.where(greedy_N[:, None], p_NV.argmax(-1, keepdim=True), tokens_N1)
+    return tokens_N1[:, 0], p_NV.gather(1, tokens_N1)[:, 0].log_()
 
 
 @dataclass(slots=True)
@@ -64,6 +65,19 @@ class _Group:
     @property
     def waiting(self) -> int:
         return self.request.n - self.started
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A completion while it is being sampled."""
+
+    group: _Group
+    place: int
+    """Among the samples of its request."""
+    line: int
+    """Of the sampler's tables, which it has to itself."""
+    begun: int
+    """Steps that the sampler had done before its first token."""
 
 
 class Sampler:
@@ -90,22 +104,27 @@ class Sampler:
         self._queue = deque(sorted(groups, key=lambda group: -len(group.request.prompt)))
         self._room = plan(groups, batch_rows, batch_tokens)
         self._session: Session = decoder.open(self._room)
-        self._eos = eos
-        self._eos_tokens = torch.tensor(sorted(eos), device=device)
         self._stops = stops
         self._version = version
         self._device = device
+        self._ending = torch.zeros(stops.vocabulary, dtype=torch.bool, device=device)
+        """By token: whether it ends a text."""
+        self._ending[sorted(eos)] = True
 
         self._groups: list[_Group] = []
-        self._rows: list[tuple[_Group, int]] = []
-        rows, new = self._room.rows, self._room.new
-        self._counts = torch.zeros(rows, dtype=torch.int64, device=device)
-        self._limits = torch.zeros(rows, dtype=torch.int64, device=device)
-        self._temperatures = torch.zeros(rows, device=device)
-        self._uniforms = torch.zeros(rows, new, device=device)
-        self._tokens = torch.zeros(rows, new, dtype=torch.int64, device=device)
-        self._logprobs = torch.zeros(rows, new, device=device)
-        self._suspects = torch.zeros(rows, dtype=torch.int64, device=device)
+        self._rows: list[_Row] = []
+        self._steps = 0
+        # A line per row, a column per token.
+        lines, columns = self._room.rows, self._room.new
+        self._free = list(range(lines))
+        self._uniforms = torch.zeros(lines, columns, device=device)
+        self._tokens = torch.zeros(lines, columns, dtype=torch.int64, device=device)
+        self._logprobs = torch.zeros(lines, columns, device=device)
+        # By row.
+        self._cells = torch.zeros(0, dtype=torch.int64, device=device)
+        """Where in the tables, read line by line, its next token goes."""
+        self._temperatures = torch.zeros(0, device=device)
+        self._suspects = torch.zeros(0, dtype=torch.int64, device=device)
 
     @torch.inference_mode()
     def run(self) -> Iterator[tuple[int, list[Sample]]]:
@@ -113,13 +132,14 @@ class Sampler:
         logits_NV: Tensor | None = None
         while self._queue or self._rows:
             logits_NV = self._admit(logits_NV)
-            yield from self._advance(logits_NV)
-            count = len(self._rows)
-            if count:
-                rows = torch.arange(count, device=self._device)
-                logits_NV = self._session.step(self._tokens[rows, self._counts[:count] - 1])
-            else:
-                logits_NV = None
+            tokens_N = self._draw(logits_NV)
+            reasons = self._reasons(tokens_N)
+            if reasons:
+                done = self._finish(reasons)
+                tokens_N = tokens_N[self._retire(reasons)]
+                for group in done:
+                    yield group.index, [group.samples[place] for place in range(group.request.n)]
+            logits_NV = self._session.step(tokens_N) if self._rows else None
 
     def _admit(self, logits_NV: Tensor | None) -> Tensor:
         """Let rows join where enough places are free. Returns the logits of all rows, the new ones last."""
@@ -131,7 +151,7 @@ class Sampler:
         else:
             self._forget_groups()
 
-        joining: list[tuple[_Group, int]] = []
+        joining: list[_Row] = []
         fresh: list[_Group] = []
         while self._queue and len(self._rows) + len(joining) < self._room.rows:
             group = self._queue[0]
@@ -142,7 +162,8 @@ class Sampler:
                 self._groups.append(group)
                 fresh.append(group)
             taken = min(group.waiting, self._room.rows - len(self._rows) - len(joining))
-            joining += [(group, place) for place in range(group.started, group.started + taken)]
+            places = range(group.started, group.started + taken)
+            joining += [_Row(group, place, self._free.pop(), self._steps) for place in places]
             group.started += taken
             if not group.waiting:
                 self._queue.popleft()
@@ -151,10 +172,10 @@ class Sampler:
             for group, logits_V in zip(fresh, self._session.prefill([g.request.prompt for g in fresh]), strict=True):
                 group.logits_V = logits_V
         self._start(joining)
-        first_NV = [group.logits_V for group, _ in joining if group.logits_V is not None]
-        for group, _ in joining:
-            if not group.waiting:
-                group.logits_V = None
+        first_NV = [row.group.logits_V for row in joining if row.group.logits_V is not None]
+        for row in joining:
+            if not row.group.waiting:
+                row.group.logits_V = None
         new_NV = torch.stack(first_NV) if first_NV else None
         parts = [part for part in (logits_NV, new_NV) if part is not None]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -168,98 +189,81 @@ class Sampler:
             group.resident = False
         self._groups = []
 
-    def _start(self, joining: list[tuple[_Group, int]]) -> None:
+    def _start(self, joining: list[_Row]) -> None:
         """Set up the state of new rows, behind the rows there are."""
         if not joining:
             return
-        first, last = len(self._rows), len(self._rows) + len(joining)
         numbers = {id(group): number for number, group in enumerate(self._groups)}
-        self._session.join([numbers[id(group)] for group, _ in joining])
+        self._session.join([numbers[id(row.group)] for row in joining])
         self._rows += joining
 
+        asked = [row.group.request for row in joining]
         random = np.zeros((len(joining), self._room.new), np.float32)
-        for row, (group, place) in enumerate(joining):
-            random[row, : group.limit] = uniforms(group.request.seed, place, group.limit)
-        self._uniforms[first:last] = torch.from_numpy(random).to(self._device)
-        self._counts[first:last] = 0
-        self._limits[first:last] = torch.tensor([group.limit for group, _ in joining], device=self._device)
-        temperatures = [group.request.params.temperature for group, _ in joining]
-        self._temperatures[first:last] = torch.tensor(temperatures, device=self._device)
-        suspects = [self._stops.number(group.request.params.stop) for group, _ in joining]
-        self._suspects[first:last] = torch.tensor(suspects, device=self._device)
+        for numbers_of_row, row in zip(random, joining, strict=True):
+            numbers_of_row[: row.group.limit] = uniforms(row.group.request.seed, row.place, row.group.limit)
+        lines = torch.tensor([row.line for row in joining], device=self._device)
+        self._uniforms[lines] = torch.from_numpy(random).to(self._device)
+        self._cells = torch.cat([self._cells, lines * self._room.new])
+        temperatures = torch.tensor([request.params.temperature for request in asked], device=self._device)
+        self._temperatures = torch.cat([self._temperatures, temperatures])
+        suspects = torch.tensor([self._stops.number(request.params.stop) for request in asked], device=self._device)
+        self._suspects = torch.cat([self._suspects, suspects])
 
-    def _advance(self, logits_NV: Tensor) -> Iterator[tuple[int, list[Sample]]]:
-        """Draw a token for every row, retire the rows that end with it, yield the requests that are complete."""
-        count = len(self._rows)
-        counts = self._counts[:count]
-        rows = torch.arange(count, device=self._device)
-        tokens_N, logprobs_N = draw(logits_NV, self._temperatures[:count], self._uniforms[rows, counts])
-        self._tokens[rows, counts] = tokens_N
-        self._logprobs[rows, counts] = logprobs_N
-        counts += 1
+    def _draw(self, logits_NV: Tensor) -> Tensor:
+        """Draw and note a token for every row."""
+        uniforms_N = self._uniforms.view(-1).index_select(0, self._cells)
+        tokens_N, logprobs_N = draw(logits_NV, self._temperatures, uniforms_N)
+        self._tokens.view(-1).index_copy_(0, self._cells, tokens_N)
+        self._logprobs.view(-1).index_copy_(0, self._cells, logprobs_N)
+        self._cells += 1
+        self._steps += 1
+        return tokens_N
 
-        ended_N = torch.isin(tokens_N, self._eos_tokens)
-        full_N = counts >= self._limits[:count]
-        suspect_N = self._stops.suspicious(self._suspects[:count], tokens_N)
-        events = (ended_N | full_N | suspect_N).nonzero()[:, 0].tolist()
-        if not events:
-            return
-        reasons = self._reasons(events, ended_N, full_N)
-        if not reasons:
-            return
-
-        alive = [True] * count
-        done: list[_Group] = []
-        for row, sample in self._samples(reasons).items():
-            group, place = self._rows[row]
-            group.samples[place] = sample
-            alive[row] = False
-            if len(group.samples) == group.request.n:
-                done.append(group)
-        self._retire(alive)
-        for group in done:
-            yield group.index, [group.samples[place] for place in range(group.request.n)]
-
-    def _reasons(self, events: list[int], ended_N: Tensor, full_N: Tensor) -> dict[int, Stop]:
-        """Why each row that may have ended did end."""
+    def _reasons(self, tokens_N: Tensor) -> dict[int, Stop]:
+        """The rows that end with these tokens, and why."""
+        ended_N = self._ending.index_select(0, tokens_N)
+        suspect_N = ended_N | self._stops.suspicious(self._suspects, tokens_N)
         reasons = {}
-        counts = self._counts[events].tolist()
-        flags = torch.stack([ended_N[events], full_N[events]]).tolist()
-        for row, count, ended, full in zip(events, counts, *flags, strict=True):
-            stop = self._rows[row][0].request.params.stop
-            if ended:
-                reasons[row] = Stop.EOS
-            elif stop and self._stops.reached(self._tokens[row, :count].tolist(), stop):
-                reasons[row] = Stop.STRING
-            elif full:
-                reasons[row] = Stop.LENGTH
+        for number in suspect_N.nonzero()[:, 0].tolist():
+            row = self._rows[number]
+            stop = row.group.request.params.stop
+            if ended_N[number]:
+                reasons[number] = Stop.EOS
+            elif self._stops.reached(self._tokens[row.line, : self._steps - row.begun].tolist(), stop):
+                reasons[number] = Stop.STRING
+        for number, row in enumerate(self._rows):
+            if self._steps - row.begun == row.group.limit:
+                reasons.setdefault(number, Stop.LENGTH)
         return reasons
 
-    def _samples(self, reasons: dict[int, Stop]) -> dict[int, Sample]:
-        rows = list(reasons)
-        counts = self._counts[rows].tolist()
-        tokens, logprobs = self._tokens[rows].tolist(), self._logprobs[rows].tolist()
-        return {
-            row: Sample(tuple(tokens[i][: counts[i]]), tuple(logprobs[i][: counts[i]]), reasons[row], self._version)
-            for i, row in enumerate(rows)
-        }
+    def _finish(self, reasons: dict[int, Stop]) -> list[_Group]:
+        """Collect the samples of rows that have ended; the groups that are complete with them."""
+        rows = [self._rows[number] for number in reasons]
+        lines = [row.line for row in rows]
+        tokens, logprobs = self._tokens[lines].tolist(), self._logprobs[lines].tolist()
+        done = []
+        for row, stop, ids, ps in zip(rows, reasons.values(), tokens, logprobs, strict=True):
+            count, group = self._steps - row.begun, row.group
+            group.samples[row.place] = Sample(tuple(ids[:count]), tuple(ps[:count]), stop, self._version)
+            if len(group.samples) == group.request.n:
+                done.append(group)
+        return done
 
-    def _retire(self, alive: list[bool]) -> None:
-        """Drop finished rows, and groups that have no row left and none to come."""
-        rows = survivors(alive)
-        kept = [self._rows[row] for row in rows]
-        needed = {id(group) for group, _ in kept} | {id(group) for group in self._groups if group.waiting}
+    def _retire(self, ended: Collection[int]) -> Tensor:
+        """Drop these rows, and groups that have no row left and none to come. Returns which rows the rest were."""
+        self._free += [self._rows[number].line for number in ended]
+        rows = survivors([number not in ended for number in range(len(self._rows))])
+        kept = [self._rows[number] for number in rows]
+        needed = {id(row.group) for row in kept} | {id(group) for group in self._groups if group.waiting}
         groups = survivors([id(group) in needed for group in self._groups])
         self._session.keep(rows, groups)
         self._rows = kept
         self._groups = [self._groups[number] for number in groups]
 
-        moved = [(new, old) for new, old in enumerate(rows) if new != old]
-        if moved:
-            new, old = torch.tensor(moved, device=self._device).T
-            for state in (self._counts, self._limits, self._temperatures, self._uniforms, self._tokens,
-                          self._logprobs, self._suspects):  # fmt: skip
-                state[new] = state[old]
+        chosen = torch.tensor(rows, dtype=torch.int64, device=self._device)
+        self._cells, self._temperatures = self._cells[chosen], self._temperatures[chosen]
+        self._suspects = self._suspects[chosen]
+        return chosen
 
 
 def plan(groups: Sequence[_Group], batch_rows: int, batch_tokens: int) -> Room:

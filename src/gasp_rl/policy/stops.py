@@ -13,7 +13,7 @@ class StopStrings:
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: int, device: torch.device) -> None:
         self._tokenizer = tokenizer
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._pieces: list[str] = []
         self._numbers: dict[tuple[str, ...], int] = {(): 0}
         self._suspicious = torch.zeros(1, vocabulary, dtype=torch.bool, device=device)
@@ -42,7 +42,7 @@ class StopStrings:
 
     def _texts(self) -> list[str]:
         if not self._pieces:
-            self._pieces = [self._tokenizer.decode([token]) for token in range(self._vocabulary)]
+            self._pieces = [self._tokenizer.decode([token]) for token in range(self.vocabulary)]
         return self._pieces
 
 
