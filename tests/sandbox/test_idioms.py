@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from gasp_rl.config import Limits, SandboxConfig
-from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
+from gasp_rl.problem import CompareKind, Comparison, Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Judgement
 from gasp_rl.sandbox.base import Job, Status
 from gasp_rl.sandbox.grading import grade_problems
@@ -162,6 +162,16 @@ def test_a_function_goes_through_a_dict_in_the_order_of_its_test(
     problem = Problem("order", "", (), (test,), IoMode.FUNCTIONAL, encoding)
 
     assert [verdict.judgement for _, verdict in grade_problems(sandbox, [(source, problem)])] == [Judgement.CORRECT]
+
+
+def test_where_only_truth_is_asked_for_any_object_will_do(sandbox: LocalSandbox) -> None:
+    tests = (TestCase("'ab'", "True"), TestCase("'b'", "False"))
+    problem = Problem("truth", "", (), tests, compare=Comparison(CompareKind.TRUTHY))
+    sources = ["import re\ndef f(s): return re.match('a', s)", "import re\ndef f(s): return re.match('b', s)"]
+
+    verdicts = dict(grade_problems(sandbox, [(source, problem) for source in sources]))
+
+    assert [verdicts[k].judgement for k in range(2)] == [Judgement.CORRECT, Judgement.WRONG]
 
 
 def test_there_are_at_least_twenty_idioms_more_than_the_study_names() -> None:

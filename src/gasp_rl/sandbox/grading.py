@@ -155,7 +155,10 @@ class _Attempt:
         entry = self.problem.entry_point if self.problem.io_mode is IoMode.FUNCTIONAL else ""
         if self.how.semantics is GradeSemantics.LCB:
             return lcb.job(self.source, inputs, entry, self.how.limits)
-        return Job(self.source, inputs, entry, self.how.limits, stop_on_error=not self.every)
+        source = self.source
+        if entry and self.problem.compare.kind is CompareKind.TRUTHY:  # any object will do, a re.Match for one
+            source, entry = f"{source}\n\ndef truth_of_{entry}(*args): return bool({entry}(*args))", f"truth_of_{entry}"
+        return Job(source, inputs, entry, self.how.limits, stop_on_error=not self.every)
 
     def record(self, execution: Execution) -> None:
         """What the first run said."""
