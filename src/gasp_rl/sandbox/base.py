@@ -49,9 +49,10 @@ class Job:
     limits: Limits | None = None
     """None: the sandbox's own."""
     hash_seed: int = 0
-    """Programs that differ under different hash seeds are not deterministic."""
+    """Programs that differ under different hash seeds are not deterministic. Any but 0 also has a time zone, an
+    environment and a directory of its own."""
     clock: float | None = None
-    """Seconds since 1970 that every clock shows, standing still, in a time zone of its own. None: clocks run."""
+    """Seconds since 1970 that every clock shows, standing still; threads are refused. None: clocks run."""
     stop_on_error: bool = True
     """Do not run later inputs after one that failed."""
 

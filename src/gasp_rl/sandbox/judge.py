@@ -124,14 +124,17 @@ def policy_breach(source: str) -> Checked | None:
         for node in tree.body
     ):
         return Checked(Rejection.INVALID, "defines no function f")
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    for node in nodes:
         rule = _broken_rule(node)
         if rule:
             return Checked(Rejection.UNSAFE, rule)
-    own = {name for node in ast.walk(tree) for name in _names_bound(node)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in UNASKED and node.id not in own:
-            return Checked(Rejection.UNSAFE, f"uses {node.id} of {UNASKED[node.id]}")
+    unasked = [node.id for node in nodes if isinstance(node, ast.Name) and node.id in UNASKED]
+    if unasked:
+        own = {name for node in nodes for name in _names_bound(node)}
+        for name in unasked:
+            if name not in own:
+                return Checked(Rejection.UNSAFE, f"uses {name} of {UNASKED[name]}")
     return None
 
 

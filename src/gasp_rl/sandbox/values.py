@@ -20,7 +20,7 @@ MAX_DEPTH: Final = 64
 MAX_DIGITS: Final = 4_300
 
 _OPENERS, _CLOSERS = frozenset("([{"), frozenset(")]}")
-_NUMBERS = re.compile(r"[-\[\]0-9., ]*")
+_NUMBERS = re.compile(r"[-\[\]0-9., \n]*")
 _STRINGS = re.compile(r"'(?:[^'\\]|\\.)*'" + r'|"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SIGNS = re.compile(r"(?:[-+~]\s*){8}")
 _SPELLED = {"nan": math.nan, "inf": math.inf}

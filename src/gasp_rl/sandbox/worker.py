@@ -344,7 +344,7 @@ class StillDatetime(dt.datetime):
         return cls.fromtimestamp(NOW[0], dt.UTC).replace(tzinfo=None)
 
 
-STILL_CLOCKS: Final = {
+STILL_CLOCKS: Final[dict[str, object]] = {
     **dict.fromkeys(("time", "monotonic", "perf_counter", "process_time", "thread_time"), lambda: NOW[0]),
     **dict.fromkeys(
         ("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "thread_time_ns"), lambda: int(NOW[0]) * 10**9
@@ -363,21 +363,22 @@ def no_thread(*_: object, **__: object) -> NoReturn:
     raise RuntimeError("can't start new thread: their order is not determined")
 
 
-def hold_still(now: float) -> None:
-    """Clocks stop; time zone and environment depend on where; what cannot be held still is refused."""
-    NOW[0] = now
-    zone = int(now) // 86_400 % 12
-    os.environ.update({"TZ": f"RUN{zone}", f"RUN{zone}": ""})
-    time.tzset()
-    vars(time).update(STILL_CLOCKS)
-    vars(dt)["datetime"] = StillDatetime
+STILL: Final[list[tuple[dict[str, object], dict[str, object]]]] = []
+"""Namespace and what changes in it where clocks stand still, made ready before the fork."""
+
+
+def prepare_to_hold_still() -> None:
+    threads = "start_new", "start_new_thread", "_start_new_thread", "start_joinable_thread", "_start_joinable_thread"
+    STILL.extend([(vars(time), STILL_CLOCKS), (vars(dt), {"datetime": StillDatetime})])
     for module in (_thread, sys.modules["threading"]):
-        names = [
-            name
-            for name in vars(module)
-            if name.lstrip("_") in {"start_new", "start_new_thread", "start_joinable_thread"}
-        ]
-        vars(module).update(dict.fromkeys(names, no_thread))
+        STILL.append((vars(module), {name: no_thread for name in threads if name in vars(module)}))
+
+
+def hold_still(now: float) -> None:
+    """Clocks stop, and what cannot be held still is refused."""
+    NOW[0] = now
+    for namespace, changes in STILL:
+        namespace.update(changes)
 
 
 class Jail(NamedTuple):
@@ -665,6 +666,9 @@ def move_in(level: str) -> int:
         raise OSError(errno.ENOSYS, f"system calls are filtered on x86-64 only, this is {os.uname().machine}")
     write_file("/proc/self/oom_score_adj", "1000")  # rather us than the trainer
     os.environ.clear()
+    if HASH_SEED != "0":  # nobody's result should depend on this, and on the directory below
+        os.environ.update(TZ="RUN7", RUN=HASH_SEED)
+        time.tzset()
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     stack = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_STACK, (stack, stack))
@@ -680,7 +684,7 @@ def move_in(level: str) -> int:
     memory = os.open("/proc/self/statm", os.O_RDONLY)
     if level == "L4":
         change_root()
-    os.chdir("/" if HASH_SEED == "0" else "/lib")  # nobody's result should depend on it
+    os.chdir("/" if HASH_SEED == "0" else "/lib")
     return memory
 
 
@@ -880,6 +884,7 @@ def main() -> NoReturn:
         own_memory = int(os.read(memory, 99).split()[0]) * resource.getpagesize()
         os.close(memory)
         jail = lock(level)
+        prepare_to_hold_still()
         warm_up()
         gc.freeze()
         check_confinement(level, own_memory, jail)
