@@ -1,9 +1,9 @@
 """How fast is sampling? The local engine against `transformers` generate and against its own matrix products alone.
 
-    python bench/sampler.py [--device cuda] [--threads N] [--repeats N]
+    python bench/sampler.py [--model DIR] [--device cuda] [--threads N] [--repeats N] [--tokens N]
 
 Both sample the shipped model at temperature 1 until it ends its text, on prompts of its own: 64 lemma prompts, and 64
-problems ten times each. Rates are sampled tokens per second, the median of the repeats. Arms take turns, and a ratio is
+problems ten times each. With --tokens no end is heeded and every completion has so many tokens. Rates are sampled tokens per second, the median of the repeats. Arms take turns, and a ratio is
 the median over turns, so that whatever else the machine does weighs on all arms alike; a second column counts the
 seconds of CPU instead.
 """
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -116,31 +117,39 @@ def record(engine: LocalEngine, requests: Sequence[SampleRequest]) -> Recorder:
 @torch.inference_mode()
 def matmuls(notes: Recorder, *, attention: bool) -> None:
     """Only the matrix products of a recorded run, on buffers that are ready."""
-    decoder, layer = notes.inner, notes.inner.layers[0]
-    kv_heads, per_kv, width = decoder.kv_heads, decoder.heads // decoder.kv_heads, decoder.head_dim
+    decoder = notes.inner
+    kv_heads, per_kv, width = decoder.kv_heads, decoder.queries, decoder.width
     like = decoder.embed
-    weights = [layer.qkv, layer.out, layer.gate_up, layer.down]
+    weights = [[layer.qkv, layer.out, layer.gate_up, layer.down] for layer in decoder.layers]
     tallest = max(*notes.prefills, *(step[0] for step in notes.steps))
-    inputs = {weight.shape[1]: like.new_ones(tallest, weight.shape[1]) for weight in [*weights, decoder.head]}
-    longest = max(max(prompt, new) for *_, prompt, new in notes.steps)
+    sizes = {size for weight in [*weights[0], decoder.head] for size in weight.shape}
+    buffers = {size: like.new_ones(tallest, size) for size in sizes}
+    results = {size: like.new_ones(tallest, size) for size in sizes}
+    longest = max(prompt + new for *_, prompt, new in notes.steps)
     cache = like.new_ones(2, len(decoder.layers), 2, max(s[0] for s in notes.steps) * kv_heads, longest, width)
 
+    def linear(weight: Tensor, rows: int) -> None:
+        torch.mm(buffers[weight.shape[0]][:rows], weight, out=results[weight.shape[1]][:rows])
+
+    def attend(queries: Tensor, place: int, index: int, positions: int) -> None:
+        k, v = cache[place, index, :, : len(queries), :positions]
+        torch.bmm(torch.bmm(queries, k.transpose(1, 2)), v)
+
     for tokens in notes.prefills:
-        for _ in decoder.layers:
-            for weight in weights:
-                torch.mm(inputs[weight.shape[1]][:tokens], weight.T)
+        for weight in chain(*weights):
+            linear(weight, tokens)
     for rows, groups, widest, prompt, new in notes.steps:
         queries = like.new_ones(groups * kv_heads, widest * per_kv, width)
         own = like.new_ones(rows * kv_heads, per_kv, width)
-        for index, _ in enumerate(decoder.layers):
-            for weight in weights:
-                torch.mm(inputs[weight.shape[1]][:rows], weight.T)
-            if attention:
-                k, v = cache[0, index, :, : groups * kv_heads, :prompt]
-                torch.bmm(torch.bmm(queries, k.transpose(1, 2)), v)
-                k, v = cache[1, index, :, : rows * kv_heads, :new]
-                torch.bmm(torch.bmm(own, k.transpose(1, 2)), v)
-        torch.mm(inputs[decoder.head.shape[1]][:rows], decoder.head.T)
+        for index, of_layer in enumerate(weights):
+            for weight in of_layer:
+                linear(weight, rows)
+            if attention and groups == rows:  # a row's own tokens follow its prompt
+                attend(own, 1, index, prompt + new)
+            elif attention:
+                attend(queries, 0, index, prompt)
+                attend(own, 1, index, new)
+        linear(decoder.head.T, rows)
 
 
 def ours(engine: LocalEngine, requests: Sequence[SampleRequest]) -> int:
@@ -148,10 +157,11 @@ def ours(engine: LocalEngine, requests: Sequence[SampleRequest]) -> int:
 
 
 @torch.inference_mode()
-def theirs(engine: LocalEngine, prompts: Sequence[tuple[int, ...]], n: int, per_batch: int) -> int:
+def theirs(engine: LocalEngine, prompts: Sequence[tuple[int, ...]], n: int, per_batch: int, limit: int) -> int:
     """`generate` on so many prompts at a time, padded on the left as it wants them."""
     model: Any = engine.model  # its `generate` is typed for a mixin
     device, end, total = engine.model.device, engine.tokenizer.eos, 0
+    ends = torch.tensor(sorted(engine.tokenizer.all_eos), device=device)
     prompts = sorted(prompts, key=len)
     for first in range(0, len(prompts), per_batch):
         batch = prompts[first : first + per_batch]
@@ -160,9 +170,9 @@ def theirs(engine: LocalEngine, prompts: Sequence[tuple[int, ...]], n: int, per_
         out = model.generate(
             torch.tensor([[end] * pad + list(prompt) for pad, prompt in zip(pads, batch, strict=True)], device=device),
             attention_mask=torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads], device=device),
-            max_new_tokens=NEW_TOKENS, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=n,
+            max_new_tokens=limit, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=n,
         )  # fmt: skip
-        ended = (out[:, longest:] == end).int()
+        ended = torch.isin(out[:, longest:], ends).int()
         total += int((ended.cumsum(1) - ended == 0).sum())
     return total
 
@@ -193,11 +203,11 @@ def timed(job: Callable[[], int], device: torch.device) -> Turn:
 
 
 def compare(
-    engine: LocalEngine, title: str, prompts: Sequence[Prompt], n: int, repeats: int, batches: Sequence[int]
+    engine: LocalEngine, title: str, prompts: Sequence[Prompt], n: int, limit: int, repeats: int, batches: Sequence[int]
 ) -> None:
     """`batches`: how many prompts `generate` gets at a time, the ways to be tried."""
     encoded = [Policy(engine).encode(prompt) for prompt in prompts]
-    requests = [SampleRequest(prompt, n, SamplingParams(NEW_TOKENS), seed) for seed, prompt in enumerate(encoded)]
+    requests = [SampleRequest(prompt, n, SamplingParams(limit), seed) for seed, prompt in enumerate(encoded)]
     notes = record(engine, requests)
     tokens = ours(engine, requests)
 
@@ -212,7 +222,7 @@ def compare(
         every: partial(products, attention=True),
     }
     for per_batch in batches:
-        arms[f"generate, {per_batch * n} rows"] = partial(theirs, engine, encoded, n, per_batch)
+        arms[f"generate, {per_batch * n} rows"] = partial(theirs, engine, encoded, n, per_batch, limit)
     turns: dict[str, list[Turn]] = {name: [] for name in arms}
     for turn in range(repeats + 1):
         for name, job in arms.items():
@@ -232,16 +242,23 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="micro")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=0)
     args = parser.parse_args()
 
-    engine = LocalEngine.open(replace(MODEL, device=args.device, threads=args.threads))
+    engine = LocalEngine.open(replace(MODEL, path=args.model, device=args.device, threads=args.threads))
+    if args.tokens:
+        engine.tokenizer.all_eos = frozenset()
+        generation: Any = engine.model.generation_config
+        generation.eos_token_id = None
+    limit = args.tokens or NEW_TOKENS
     print(f"torch {torch.__version__}, {engine.model.device}, {torch.get_num_threads()} threads, "
           f"{sum(p.numel() for p in engine.model.parameters()):,} parameters; median of {args.repeats}")  # fmt: skip
-    compare(engine, "distinct prompts", lemma_prompts(), 1, args.repeats, batches=[64])
-    compare(engine, "shared prompts", induction_prompts(), 10, args.repeats, batches=[6, 32])
+    compare(engine, "distinct prompts", lemma_prompts(), 1, limit, args.repeats, batches=[64])
+    compare(engine, "shared prompts", induction_prompts(), 10, limit, args.repeats, batches=[6, 32])
 
 
 if __name__ == "__main__":
