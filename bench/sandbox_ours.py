@@ -1,13 +1,15 @@
 """The sandbox under measurement, with one worker, so that ratios hold per core. Run by `bench/sandbox.py`.
 
-    python sandbox_ours.py confined|unconfined
+    python sandbox_ours.py confined|unconfined|forks
 
 Reads and answers as `bench/sandbox_peers.py` does; what is to be done with the programs is one of `functions`, `determinism`,
-`stdin`, `strict` and `spinners`.
+`stdin`, `strict` and `spinners`. unconfined: of all limits only those of children remain. forks: instead of running a
+program, the unconfined worker forks FORKS children that end at once: what a job costs at least.
 """
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +25,26 @@ from gasp_rl.sandbox.local import LocalSandbox
 
 SPIN = Limits(cpu_seconds=0.25, wall_factor=1000.0)
 ALONE = GradingConfig(isolation=GradeIsolation.TEST)
+
+UNCONFINED = """
+class NoFilter:
+    def install(self): pass
+
+def move_in(level): return os.open("/proc/self/statm", os.O_RDONLY)
+def lock(level): return Jail(NoFilter(), dies_with_us=True)
+def check_confinement(*_): pass
+"""
+FORKS = 200
+ONLY_FORKS = f"""
+def run(job, jail):
+    for _ in range({FORKS}):
+        pid = os.fork()
+        if pid == 0: os._exit(0)
+        os.wait4(pid, 0)
+    return _REPLY.pack(0, 0, 0.0, 0) + _FRAME.pack(0, 0, 0)
+"""
+"""In the place of the worker's own functions."""
+CHANGES = {"confined": "", "unconfined": UNCONFINED, "forks": UNCONFINED + ONLY_FORKS}
 
 Program: TypeAlias = dict[str, Any]
 
@@ -61,12 +83,16 @@ def right(sandbox: LocalSandbox, do: str, programs: list[Program]) -> int:
 
 
 def main() -> None:
-    if sys.argv[1] == "unconfined":
-        vars(isolation)["WORKER"] = Path(__file__).with_name("bare_worker.py")
-    with LocalSandbox(SandboxConfig(workers=1)) as sandbox:
-        for line in sys.stdin:
-            request = json.loads(line)
-            print(right(sandbox, request["do"], request["programs"]), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        program, start = isolation.WORKER.read_text(), '\n\nif __name__ == "__main__":'
+        assert start in program
+        changed = Path(folder) / "worker.py"
+        changed.write_text(program.replace(start, CHANGES[sys.argv[1]] + start))
+        vars(isolation)["WORKER"] = changed
+        with LocalSandbox(SandboxConfig(workers=1)) as sandbox:
+            for line in sys.stdin:
+                request = json.loads(line)
+                print(right(sandbox, request["do"], request["programs"]), flush=True)
 
 
 if __name__ == "__main__":

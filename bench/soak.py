@@ -110,13 +110,12 @@ class Figures:
     worker_descriptors: int
     """-1 where only root may count them."""
     anonymous_files: int
-    cpu_seconds: float
 
     def line(self) -> str:
         return (
             f"{self.programs:8} programs  {self.wrong} wrong  {self.processes} processes  manager {self.manager} KiB  "
             f"largest worker {self.largest_worker} KiB  descriptors {self.descriptors} + {self.worker_descriptors}  "
-            f"anonymous files {self.anonymous_files}  {self.cpu_seconds:.0f} CPU s"
+            f"anonymous files {self.anonymous_files}"
         )
 
 
@@ -157,22 +156,15 @@ def look(programs: int, wrong: int) -> Figures:
     return Figures(
         programs, wrong, len(family), resident(os.getpid()), max(map(resident, family), default=0), len(mine),
         -1 if theirs is None else len(theirs), sum("memfd" in name for name in [*mine, *(theirs or [])]),
-        sum(map(cpu_seconds, [os.getpid(), *family])),
     )  # fmt: skip
-
-
-def cpu_seconds(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def soak(programs: int, hostile: float, every: int, kill: int, seed: int) -> list[Figures]:
     rng = random.Random(seed)
     wrong = 0
     left: Counter[Status] = Counter()
+    with LocalSandbox() as sandbox:  # what is made once and kept by the process: compiled worker programs
+        list(sandbox.execute([Job("import os", ("",), "", hash_seed=hash_seed) for hash_seed in SEEDS]))
     before = look(0, 0)
     with LocalSandbox(SandboxConfig(limits=LIMITS)) as sandbox:
         for hash_seed in SEEDS:  # all the workers that it will keep
