@@ -425,10 +425,57 @@ def child(job: Job, jail: Jail) -> None:
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
-# System call numbers of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl); those from 424 on are the same everywhere.
-IOCTL, CLONE, KILL, FCNTL, CAPSET, PIVOT_ROOT, PRCTL = 16, 56, 62, 72, 126, 155, 157
-MOUNT, UMOUNT2, UNSHARE, PRLIMIT64, SECCOMP, MEMFD_CREATE = 165, 166, 272, 302, 317, 319
-PIDFD_OPEN, CLONE3, MOUNT_SETATTR, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 434, 435, 442, 444, 445, 446
+# System calls: name=number on x86-64/number on aarch64 ("-": it has none), from the kernel's syscall_64.tbl and its
+# asm-generic/unistd.h. What is allowed everywhere, to read files, and what nobody asks for but an attack; then ours.
+_ALLOWED: Final = """
+read=0/63 write=1/64 close=3/57 fstat=5/80 poll=7/- lseek=8/62 mmap=9/222 mprotect=10/226 munmap=11/215 brk=12/214
+rt_sigaction=13/134 rt_sigprocmask=14/135 rt_sigreturn=15/139 pread64=17/67 pwrite64=18/68 readv=19/65 writev=20/66
+pipe=22/- select=23/- sched_yield=24/124 mremap=25/216 msync=26/227 mincore=27/232 madvise=28/233 dup=32/23 dup2=33/-
+pause=34/- nanosleep=35/101 getitimer=36/102 alarm=37/- setitimer=38/103 getpid=39/172 exit=60/93 wait4=61/260
+uname=63/160 fsync=74/82 ftruncate=77/46 getcwd=79/17 gettimeofday=96/169 getrlimit=97/163 getrusage=98/165
+sysinfo=99/179 times=100/153 getuid=102/174 getgid=104/176 geteuid=107/175 getegid=108/177 getppid=110/173
+getpgrp=111/- sigaltstack=131/132 gettid=186/178 futex=202/98 sched_getaffinity=204/123 epoll_create=213/-
+getdents64=217/61 restart_syscall=219/128 clock_gettime=228/113 clock_getres=229/114 clock_nanosleep=230/115
+exit_group=231/94 epoll_wait=232/- epoll_ctl=233/21 waitid=247/95 newfstatat=262/79 pselect6=270/72 ppoll=271/73
+set_robust_list=273/99 epoll_pwait=281/22 eventfd2=290/19 epoll_create1=291/20 dup3=292/24 pipe2=293/59 getcpu=309/168
+rseq=334/293 close_range=436/436 epoll_pwait2=441/441
+"""
+_READ_FILES: Final = """
+open=2/- stat=4/- lstat=6/- access=21/- readlink=89/- openat=257/56 readlinkat=267/78 faccessat=269/48 statx=332/291
+faccessat2=439/439
+"""
+_DEADLY: Final = """
+ptrace=101/117 process_vm_readv=310/270 process_vm_writev=311/271 pivot_root=155/41 chroot=161/51 mount=165/40
+umount2=166/39 unshare=272/97 setns=308/268 open_tree=428/428 move_mount=429/429 fsopen=430/430 fsconfig=431/431
+fsmount=432/432 mount_setattr=442/442 perf_event_open=298/241 bpf=321/280 userfaultfd=323/282 io_uring_setup=425/425
+io_uring_enter=426/426 io_uring_register=427/427 reboot=169/142 init_module=175/105 delete_module=176/106
+kexec_load=246/104 add_key=248/217 request_key=249/218 keyctl=250/219 name_to_handle_at=303/264
+open_by_handle_at=304/265 finit_module=313/273 kexec_file_load=320/294
+"""
+_OURS: Final = """
+ioctl=16/29 clone=56/220 kill=62/129 fcntl=72/25 capset=126/91 pivot_root=155/41 prctl=157/167 mount=165/40
+umount2=166/39 unshare=272/97 prlimit64=302/261 seccomp=317/277 memfd_create=319/279 pidfd_open=434/434 clone3=435/435
+mount_setattr=442/442 landlock_create_ruleset=444/444 landlock_add_rule=445/445 landlock_restrict_self=446/446
+"""
+MACHINES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""Machine -> what seccomp calls it."""
+
+
+def numbers(table: str, machine: str) -> dict[str, int]:
+    """Name -> number of the system calls of a table that this machine has."""
+    column = list(MACHINES).index(machine)
+    rows = ((name, number.split("/")[column]) for name, number in (entry.split("=") for entry in table.split()))
+    return {name: int(number) for name, number in rows if number != "-"}
+
+
+MACHINE: Final = os.uname().machine
+COVERED: Final = MACHINE in MACHINES and sys.maxsize == 2**63 - 1
+"""Whether we know this machine's system calls. Where not, no filter is made and only L1 is left."""
+_here: Final = numbers(_OURS, MACHINE if COVERED else "x86_64")
+PIVOT_ROOT, PRCTL, MOUNT, UMOUNT2, UNSHARE = (_here[n] for n in ("pivot_root", "prctl", "mount", "umount2", "unshare"))
+CLONE, CLONE3, SECCOMP, MOUNT_SETATTR = (_here[n] for n in ("clone", "clone3", "seccomp", "mount_setattr"))
+LANDLOCK_CREATE, LANDLOCK_ADD = _here["landlock_create_ruleset"], _here["landlock_add_rule"]
+LANDLOCK_RESTRICT = _here["landlock_restrict_self"]
 NAMES: Final = {UNSHARE: "user namespaces", MOUNT: "mounting in a user namespace", MOUNT_SETATTR: "read-only mounts",
                 PIVOT_ROOT: "a root directory of its own", LANDLOCK_CREATE: "Landlock", SECCOMP: "seccomp"}  # fmt: skip
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
@@ -449,33 +496,19 @@ _quick.restype = ctypes.c_long
 
 
 def prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) < 0:
+    if _libc.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0))) < 0:
         raise OSError(ctypes.get_errno(), f"{os.strerror(ctypes.get_errno())} (prctl {option})")
 
 
 # ------------------------------------------------------------------------------------------------- system call filters
 
-ALLOWED: Final = (
-    *(0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15),  # read write close fstat poll lseek mmap mprotect munmap brk sig*
-    *(17, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28),  # p/readv p/writev pipe select yield mremap msync mincore madvise
-    *(32, 33, 34, 35, 36, 37, 38, 39, 60, 61, 63),  # dup dup2 pause nanosleep get/setitimer alarm getpid exit wait4 uname
-    *(74, 77, 79, 96, 97, 98, 99, 100, 102, 104, 107, 108, 110, 111),  # fsync ftruncate getcwd, get* of oneself
-    *(131, 186, 202, 204, 213, 217, 219, 228, 229, 230, 231, 232, 233),  # sigaltstack gettid futex epoll* clock_* exit
-    *(247, 262, 270, 271, 273, 281, 290, 291, 292, 293, 309, 334, 436, 441),  # waitid newfstatat ppoll dup3 pipe2 rseq
-)  # fmt: skip
-READ_FILES: Final = (2, 4, 6, 21, 89, 257, 267, 269, 332, 439)  # open stat lstat access readlink and their *at, statx
-ZYGOTE_ONLY: Final = (KILL, PRCTL, SECCOMP, MEMFD_CREATE, PIDFD_OPEN)
-DEADLY: Final = (
-    *(101, 310, 311),  # ptrace process_vm_readv process_vm_writev
-    *(155, 161, 165, 166, 272, 308, 428, 429, 430, 431, 432, 442),  # pivot_root chroot mount umount unshare setns, new mount
-    *(298, 321, 323, 425, 426, 427),  # perf_event_open bpf userfaultfd io_uring*
-    *(169, 175, 176, 246, 248, 249, 250, 303, 304, 313, 320),  # reboot modules kexec keys handles
-)  # fmt: skip
+ZYGOTE_ONLY: Final = ("kill", "prctl", "seccomp", "memfd_create", "pidfd_open")
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _REFUSE: Final = _ERRNO | errno.EPERM
-_ARCH_X86_64, _X32 = 0xC000003E, 0x40000000
+_X32: Final = 0x40000000
+"""Numbers from here on are those of another ABI of x86-64."""
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
 CLONE_THREAD, CLONE_NEW = 0x10000, 0x7E020080
 TCGETS, FIONCLEX, FIOCLEX = 0x5401, 0x5450, 0x5451
@@ -516,36 +549,37 @@ def _only_with(number: int, argument: int, values: tuple[int, ...], otherwise: i
     ]
 
 
-def zygote_filter(*, files: bool) -> Filter:
+def zygote_filter(*, files: bool, machine: str = MACHINE) -> Filter:
     """What the zygote and its children may ask of the kernel: an allow-list; the rest fails, and the worst kills."""
-    allowed = (*ALLOWED, *ZYGOTE_ONLY, *(READ_FILES if files else ()))
+    ours = numbers(_OURS, machine)
+    allowed = [*numbers(_ALLOWED + (_READ_FILES if files else ""), machine).values(), *(ours[n] for n in ZYGOTE_ONLY)]
     return Filter([
-        (_LOAD, 0, 0, _ARCH_AT), (_EQUAL, 1, 0, _ARCH_X86_64), (_RETURN, 0, 0, _KILL_PROCESS),
+        (_LOAD, 0, 0, _ARCH_AT), (_EQUAL, 1, 0, MACHINES[machine]), (_RETURN, 0, 0, _KILL_PROCESS),
         (_LOAD, 0, 0, _NUMBER_AT), (_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL_PROCESS),
         *(instruction for number in allowed for instruction in _answer(number, _ALLOW)),
-        *(instruction for number in DEADLY for instruction in _answer(number, _KILL_PROCESS)),
-        *_answer(CLONE3, _ERRNO | errno.ENOSYS),  # its flags lie where no filter can see them; libc then tries clone
-        *_only_with(PRLIMIT64, 0, (0,), _REFUSE),
-        *_only_with(IOCTL, 1, (TCGETS, FIONCLEX, FIOCLEX), _ERRNO | errno.ENOTTY),
-        *_only_with(FCNTL, 1, (DUPFD, GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC), _REFUSE),
-        (_EQUAL, 0, 4, CLONE), (_LOAD, 0, 0, _ARGUMENTS_AT), (_ANY_BIT, 1, 0, CLONE_NEW),
+        *(instruction for number in numbers(_DEADLY, machine).values() for instruction in _answer(number, _KILL_PROCESS)),
+        *_answer(ours["clone3"], _ERRNO | errno.ENOSYS),  # its flags lie where no filter can see them; libc then tries clone
+        *_only_with(ours["prlimit64"], 0, (0,), _REFUSE),
+        *_only_with(ours["ioctl"], 1, (TCGETS, FIONCLEX, FIOCLEX), _ERRNO | errno.ENOTTY),
+        *_only_with(ours["fcntl"], 1, (DUPFD, GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC), _REFUSE),
+        (_EQUAL, 0, 4, ours["clone"]), (_LOAD, 0, 0, _ARGUMENTS_AT), (_ANY_BIT, 1, 0, CLONE_NEW),
         (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _KILL_PROCESS),
         (_RETURN, 0, 0, _REFUSE),
     ])  # fmt: skip
 
 
-def child_filter() -> Filter:
+def child_filter(machine: str = MACHINE) -> Filter:
     """Takes from a child what only the zygote may do. Small, because every job installs it."""
-    new_limit = _ARGUMENTS_AT + 8 * 2
+    ours, new_limit = numbers(_OURS, machine), _ARGUMENTS_AT + 8 * 2
     return Filter([
         (_LOAD, 0, 0, _NUMBER_AT),
-        *(instruction for number in ZYGOTE_ONLY for instruction in _answer(number, _REFUSE)),
+        *(instruction for name in ZYGOTE_ONLY for instruction in _answer(ours[name], _REFUSE)),
         # Limits can be read. To set one's own does nothing, successfully: honest programs ask for a larger stack, and
         # dishonest ones for a lower CPU limit, to look as if somebody else had killed them.
-        (_EQUAL, 0, 8, PRLIMIT64), (_LOAD, 0, 0, _ARGUMENTS_AT), (_EQUAL, 0, 5, 0),
+        (_EQUAL, 0, 8, ours["prlimit64"]), (_LOAD, 0, 0, _ARGUMENTS_AT), (_EQUAL, 0, 5, 0),
         (_LOAD, 0, 0, new_limit), (_EQUAL, 0, 2, 0), (_LOAD, 0, 0, new_limit + 4), (_EQUAL, 1, 0, 0),
         (_RETURN, 0, 0, _ERRNO), (_RETURN, 0, 0, _ALLOW),
-        (_EQUAL, 0, 3, CLONE), (_LOAD, 0, 0, _ARGUMENTS_AT), (_ANY_BIT, 1, 0, CLONE_THREAD),
+        (_EQUAL, 0, 3, ours["clone"]), (_LOAD, 0, 0, _ARGUMENTS_AT), (_ANY_BIT, 1, 0, CLONE_THREAD),
         (_RETURN, 0, 0, _REFUSE),
         (_RETURN, 0, 0, _ALLOW),
     ])  # fmt: skip
@@ -662,8 +696,8 @@ def drop_capabilities() -> None:
 
 def move_in(level: str) -> int:
     """The part of the confinement before modules are loaded; returns a descriptor that tells our memory."""
-    if level != "L1" and (os.uname().machine, sys.maxsize) != ("x86_64", 2**63 - 1):
-        raise OSError(errno.ENOSYS, f"system calls are filtered on x86-64 only, this is {os.uname().machine}")
+    if level != "L1" and not COVERED:
+        raise OSError(errno.ENOSYS, f"system calls are filtered on {' and '.join(MACHINES)} only, this is {MACHINE}")
     write_file("/proc/self/oom_score_adj", "1000")  # rather us than the trainer
     os.environ.clear()
     if HASH_SEED != "0":  # nobody's result should depend on this, and on the directory below
@@ -889,7 +923,7 @@ def main() -> NoReturn:
         gc.freeze()
         check_confinement(level, own_memory, jail)
     except OSError as error:
-        write_message(str(error).encode())
+        write_message(str(error).removeprefix(f"[Errno {error.errno}] ").encode())
         os._exit(1)
     write_message(b"ready")
     while True:
