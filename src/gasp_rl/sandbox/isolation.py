@@ -6,6 +6,7 @@ L2  seccomp (an allow-list of system calls: no processes, sockets, tracing, entr
 L1  limits of CPU time, memory, output and files; an empty environment; a warm process per program
 """
 
+import fcntl
 import marshal
 import os
 import socket
@@ -22,7 +23,7 @@ from gasp_rl.errors import SandboxError
 Level = Literal["L1", "L2", "L3", "L4"]
 Tier = Literal["small", "large"]
 """Which modules a worker has loaded."""
-_BOOT: Final = "import marshal, os; exec(marshal.loads(os.pread({}, 1 << 20, 0)))"
+_BOOT: Final = "import marshal, os; code = marshal.loads(os.pread({0}, 1 << 20, 0)); os.close({0}); exec(code)"
 LEVELS: Final[tuple[Level, ...]] = ("L4", "L3", "L2", "L1")
 WORKER: Final = Path(__file__).with_name("worker.py")
 START_SECONDS: Final = 60.0
@@ -46,8 +47,9 @@ class Isolation:
 @cache
 def _compiled(program: Path) -> int:
     """A descriptor to read the worker's code from: to compile it anew would cost each worker a megabyte."""
-    code = os.memfd_create("worker")
+    code = os.memfd_create("worker", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(code, marshal.dumps(compile(program.read_bytes(), str(program), "exec")))
+    fcntl.fcntl(code, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     return code
 
 

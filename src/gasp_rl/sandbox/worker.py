@@ -909,7 +909,10 @@ def load_modules(*, large: bool) -> None:
 
 
 def main() -> NoReturn:
-    os.dup2(int(sys.argv[1]), CHANNEL)
+    channel = int(sys.argv[1])
+    os.dup2(channel, CHANNEL)
+    if channel != CHANNEL:
+        os.close(channel)  # whoever started us may hold hundreds: it need not be among the next
     os.closerange(3, CHANNEL)
     level, tier, sys.argv[:] = sys.argv[2], sys.argv[3], ["program.py"]
     try:
