@@ -324,6 +324,26 @@ def expected(attack: Attack, level: isolation.Level) -> frozenset[Status]:
     return attack.expected
 
 
+def test_no_descriptor_of_ours_gets_in_however_many_are_open() -> None:
+    body = "import os\nopened = []\nfor fd in range(2000):\n    try: os.fstat(fd); opened.append(fd)\n    except OSError: pass\nreturn opened"
+    program = (
+        "import os, sys\nfrom gasp_rl.sandbox.base import Job\nfrom gasp_rl.sandbox.local import LocalSandbox\n"
+        "held = [os.open(os.devnull, os.O_RDWR) for _ in range(300)]\n"
+        "with LocalSandbox() as sandbox:\n"
+        f"    jobs = [Job({in_f(body)!r}, ('1',), hash_seed=seed) for seed in (0, 1)]\n"
+        "    print([execution.results[0].value for _, execution in sandbox.execute(jobs)])\n"
+    )
+    environment = {"PYTHONPATH": str(Path(isolation.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "['[0, 1, 2, 3]', '[0, 1, 2, 3]']\n"
+
+
+def test_the_code_that_workers_start_from_cannot_be_written_to() -> None:
+    with pytest.raises(PermissionError):
+        os.pwrite(isolation._compiled(isolation.WORKER), b"x", 0)
+
+
 def test_every_attack_of_the_study_is_here() -> None:
     assert {attack.number for attack in ATTACKS if attack.number < 100} == set(range(1, 79))
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
