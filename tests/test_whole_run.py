@@ -97,7 +97,7 @@ def test_ctrl_c_is_one_line_that_says_what_is_kept(model: Path, tmp_path: Path) 
     assert process.returncode == 130
     assert isinstance(journal.ending, Stopped)
     assert err.startswith("gasp: interrupted; ")
-    assert err.endswith(f"kept in {run.root}, see them with: gasp report {run.root}\n")
+    assert err.endswith(f"kept in {run.root}: gasp report {run.root} shows them, gasp resume {run.root} goes on\n")
     assert err.count("\n") == 1
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,7 @@ from gasp_rl import __version__
 from gasp_rl.config import LearnConfig, ModelConfig, NoveltyConfig, RunConfig, SamplingConfig, SandboxConfig
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
-from gasp_rl.errors import ProblemFileError
+from gasp_rl.errors import ConfigError, ProblemFileError
 from gasp_rl.evaluate import evaluate
 from gasp_rl.learn.learner import Learner
 from gasp_rl.loop import Run, azr_iteration, gasp_iteration, rlvr_iteration, train
@@ -26,8 +26,9 @@ from gasp_rl.problem import Problem
 from gasp_rl.problems.jsonl import read_problems
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation, Iteration
-from gasp_rl.runs.directory import RunDirectory, create_run
-from gasp_rl.runs.journal import Digests, GoalpostText, JournalWriter, Started, Stopped
+from gasp_rl.runs.checkpoint import checkpoints, save_checkpoint
+from gasp_rl.runs.directory import RunDirectory, create_run, open_run, read_config
+from gasp_rl.runs.journal import Digests, Finished, GoalpostText, JournalWriter, Started, Stopped
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.cache import CachedSandbox
 from gasp_rl.sandbox.remote import open_sandbox
@@ -39,6 +40,7 @@ from gasp_rl.selfplay.prompts.chat import CHAT
 from gasp_rl.selfplay.prompts.micro import MICRO
 from gasp_rl.selfplay.student import Student
 from gasp_rl.selfplay.teacher import Teacher
+from gasp_rl.stats import mean_pass_at_k
 from gasp_rl.streams import seed_of
 
 Sandboxes: TypeAlias = Callable[[SandboxConfig], Sandbox]
@@ -62,6 +64,7 @@ class Parts:
 
     config: RunConfig
     sets: ProblemSets
+    engine: LocalEngine
     policy: Policy
     learner: Learner
     sandbox: Sandbox
@@ -82,31 +85,107 @@ def fresh_sandbox(config: SandboxConfig) -> Sandbox:
 
 def run_recipe(config: RunConfig, out: Path, observer: Observer, sandboxes: Sandboxes = fresh_sandbox) -> RunDirectory:
     """Run a recipe into a new directory. Whatever ends it early, the journal stays whole and says why."""
+    with _parts(config, observer, sandboxes) as parts:
+        directory = create_run(out, config)
+        with JournalWriter(directory.journal) as journal:
+            journal.append(_started(parts))
+            _train(parts, directory, journal)
+    return directory
+
+
+def resume_run(root: Path, observer: Observer, sandboxes: Sandboxes = fresh_sandbox) -> RunDirectory:
+    """Go on with a run that ended early, from its newest whole checkpoint, or from the start where it has none.
+
+    The journal is cut back to there, so on the same machine it and the weights end as if nothing had happened.
+    Raises ConfigError, with nothing changed, if the run is finished, or if its settings, model, problems, prompts or package
+    are not those that it began with.
+    """
+    directory = open_run(root)
+    config = read_config(directory.config)
+    with JournalWriter(directory.journal) as journal:
+        if isinstance(journal.journal.ending, Finished) and directory.model.exists():
+            raise ConfigError(f"{root} is finished; see it with: gasp report {root}")
+        with _parts(config, observer, sandboxes) as parts:
+            started = _started(parts)
+            if changes := _changes(journal.journal.started or started, started):
+                raise ConfigError(f"{root} began with other things than it would go on with: {'; '.join(changes)}")
+            _rewind(parts, directory, journal)
+            if not journal.records:
+                journal.append(started)
+            _train(parts, directory, journal)
+    return directory
+
+
+@contextmanager
+def _parts(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Iterator[Parts]:
+    """Everything a run needs, opened; closed afterwards."""
     sets = load_problems(config)
     with ExitStack() as stack:
         engine = stack.enter_context(closing(LocalEngine.open(config.model, config.learn.token_budget)))
         sandbox = stack.enter_context(closing(sandboxes(config.sandbox)))
-        directory = create_run(out, config)
-        journal = stack.enter_context(JournalWriter(directory.journal))
         learner = Learner(engine, config.learn, config.sampling.temperature)
         prompts = PROMPT_SETS[config.model.prompts]
-        parts = Parts(config, sets, Policy(engine, observer), learner, sandbox, sandboxes, prompts, observer)
-        run = Run(
-            config,
-            iterate=_iterate(parts),
-            evaluate=lambda step: _evaluations(parts, step),
-            conclude=lambda evaluations: _matched_draws(parts, evaluations),
-            journal=journal,
-            observer=observer,
-        )
-        journal.append(_started(parts, engine))
-        try:
-            train(run)
-        except BaseException as error:
-            journal.append(Stopped(f"{type(error).__name__} {error}".strip()))
-            raise
-        engine.export_hf(directory.model)
-    return directory
+        yield Parts(config, sets, engine, Policy(engine, observer), learner, sandbox, sandboxes, prompts, observer)
+
+
+def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> None:
+    """Whatever is left to do, to the trained model."""
+
+    def checkpoint(step: int, evaluations: Sequence[Evaluation]) -> None:
+        validation = [mean_pass_at_k(e.scores, 1) for e in evaluations if e.split == "validation"]
+        save_checkpoint(
+            directory.checkpoints, step, journal.records, journal.checksum, validation[0] if validation else None,
+            parts.config.checkpoint.keep, parts.engine.save,
+        )  # fmt: skip
+
+    run = Run(
+        parts.config,
+        iterate=_iterate(parts, journal.journal.iterations),
+        evaluate=lambda step: _evaluations(parts, step),
+        conclude=lambda evaluations: _matched_draws(parts, evaluations),
+        checkpoint=checkpoint,
+        journal=journal,
+        observer=parts.observer,
+    )
+    try:
+        train(run)
+    except BaseException as error:
+        journal.append(Stopped(f"{type(error).__name__} {error}".strip()))
+        raise
+    parts.engine.export_hf(directory.model)
+
+
+def _rewind(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> None:
+    """Become what the newest whole checkpoint is of, journal included; without one, what the run began as."""
+    for checkpoint in checkpoints(directory.checkpoints):
+        seal = checkpoint.seal
+        if damage := checkpoint.damage:
+            parts.observer.note(f"checkpoint {checkpoint.path} is damaged ({damage}); looking for an earlier one")
+        elif not journal.holds(seal.records, seal.checksum):
+            parts.observer.note(f"checkpoint {checkpoint.path} does not fit the journal; looking for an earlier one")
+        else:
+            parts.engine.load(checkpoint.path / "engine")
+            journal.rewind(seal.records)
+            parts.observer.note(f"going on after iteration {seal.step}")
+            return
+    journal.rewind(min(journal.records, 1))
+    parts.observer.note("no checkpoint to go on from; beginning again")
+
+
+def _changes(before: Started, now: Started) -> list[str]:
+    """What differs, in words: settings with both values, the rest by name."""
+    settings = list(_differences("", msgspec.to_builtins(before.config), msgspec.to_builtins(now.config)))
+    versions = [] if before.package == now.package else [f"gasp-rl {before.package} -> {now.package}"]
+    digests = _differences("", msgspec.to_builtins(before.digests), msgspec.to_builtins(now.digests))
+    return [*settings, *versions, *(f"the {difference.split(':')[0]} changed" for difference in digests)]
+
+
+def _differences(name: str, before: object, now: object) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in before | now:
+            yield from _differences(f"{name}.{key}".lstrip("."), before.get(key), now.get(key))
+    elif before != now:
+        yield f"{name}: {before} -> {now}"
 
 
 def load_problems(config: RunConfig) -> ProblemSets:
@@ -156,8 +235,8 @@ def evaluate_model(
         )  # fmt: skip
 
 
-def _iterate(parts: Parts) -> Callable[[int], Iteration]:
-    """The iteration that the settings describe."""
+def _iterate(parts: Parts, past: Sequence[Iteration]) -> Callable[[int], Iteration]:
+    """The iteration that the settings describe, for a run that these are already done of."""
     config, observer = parts.config, parts.observer
     student = Student(parts.policy, parts.sandbox, parts.prompts, parts.params, observer, config.sandbox.grading)
     archive = NoveltyArchive(HashedEmbedder(), config.gasp.novelty if config.gasp else NoveltyConfig())
@@ -172,11 +251,13 @@ def _iterate(parts: Parts) -> Callable[[int], Iteration]:
         play = Play(
             parts.policy, teacher, student, deck, archive, buffer, gasp, config.student, config.seed, observer
         )  # fmt: skip
+        play.remember(past)
         iterations.append(lambda step: gasp_iteration(play, parts.learner, gasp, step))
     if azr := config.azr:
         free = FreePlay(
             parts.policy, teacher, student, parts.prompts, azr, config.student, config.seed, observer
         )  # fmt: skip
+        free.remember(past)
         iterations.append(lambda step: azr_iteration(free, parts.learner, step))
     if rlvr := config.rlvr:
         iterations.append(
@@ -218,12 +299,12 @@ def _evaluate(
     )  # fmt: skip
 
 
-def _started(parts: Parts, engine: LocalEngine) -> Started:
+def _started(parts: Parts) -> Started:
     sets = parts.sets
     digests = Digests(
         prompts=parts.prompts.digest,
         embedder=HashedEmbedder().digest,
-        model=engine.digest,
+        model=parts.engine.digest,
         goalposts=_digest(sets.goalposts),
         train=_digest(sets.train),
         validation=_digest(sets.validation),

@@ -11,7 +11,7 @@ import platform
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import metadata
@@ -25,10 +25,11 @@ from gasp_rl import __version__
 from gasp_rl.config import EvaluateConfig, ModelConfig, RunConfig, SamplingConfig, SandboxConfig, require
 from gasp_rl.errors import ConfigError, GaspError, ProblemFileError, RunError
 from gasp_rl.problems.jsonl import read_problems, write_problems
+from gasp_rl.progress import Observer, Several
 from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr, rlvr
 from gasp_rl.report.text import visible
 from gasp_rl.report.words import evaluated, plural, summary
-from gasp_rl.runs.directory import RunDirectory, open_run
+from gasp_rl.runs.directory import RunDirectory, open_run, read_config
 from gasp_rl.runs.journal import Journal, read_journal
 from gasp_rl.streams import stream
 
@@ -164,6 +165,14 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """Go on with a run that ended early."""
+
+    run: Positional[Annotated[Path, arg(metavar="RUN")]]
+    """A run directory."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Write a run's report, one self-contained HTML file, and say what happened in words."""
 
@@ -258,6 +267,7 @@ Command: TypeAlias = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Mine, subcommand("mine")]
+    | Annotated[Resume, subcommand("resume")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Problems, subcommand("problems")]
@@ -346,6 +356,8 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
             evaluate(command)
         case Mine(mining):
             mine(mining)
+        case Resume(run):
+            resume(run)
         case Report(run):
             report(run)
         case Export(run, to):
@@ -385,16 +397,31 @@ def train(config: RunConfig, out: Path) -> None:
     print(f"{config.recipe}: {plural(config.steps, 'iteration')} into {out}")
 
     from gasp_rl.build import run_recipe
-    from gasp_rl.progress import Several
+
+    _watch(config.recipe, run, lambda observer: run_recipe(config, out, observer))
+
+
+def resume(root: Path) -> None:
+    """Go on with a run, watched as it was from the start."""
+    run = open_run(root)
+
+    from gasp_rl.build import resume_run
+
+    _watch(read_config(run.config).recipe, run, lambda observer: resume_run(root, observer))
+
+
+def _watch(recipe: str, run: RunDirectory, go: Callable[[Observer], object]) -> None:
     from gasp_rl.report.live import LiveView
     from gasp_rl.report.write import write_report
     from gasp_rl.runs.metrics import Stopwatch
 
     try:
-        with LiveView(f"gasp {config.recipe}") as view, closing(Stopwatch(run.metrics)) as stopwatch:
-            run_recipe(config, out, Several([view, stopwatch]))
+        with LiveView(f"gasp {recipe}") as view, closing(Stopwatch(run.metrics)) as stopwatch:
+            go(Several([view, stopwatch]))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_kept(run)) from None
+    except ConfigError:  # before anything was done
+        raise
     except GaspError as fault:
         raise type(fault)(f"{fault}{_kept(run)}") from fault
     print()
@@ -445,7 +472,7 @@ def _kept(run: RunDirectory) -> str:
     if not run.journal.exists():
         return ""
     done = plural(len(read_journal(run.journal).iterations), "iteration")
-    return f"; {done} kept in {run.root}, see them with: gasp report {run.root}"
+    return f"; {done} kept in {run.root}: gasp report {run.root} shows them, gasp resume {run.root} goes on"
 
 
 def report(root: Path) -> None:

@@ -380,6 +380,18 @@ class ProblemsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointConfig:
+    every: int = 1
+    """Iterations between checkpoints: what a crash can cost. 0 = none: a run that ends early cannot go on."""
+    keep: int = 2
+    """Newest ones that stay, beside the best by validation pass@1."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "checkpoint.", "every")
+        require_at_least(1, self, "checkpoint.", "keep")
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """A complete run. Exactly one of `gasp` and `azr` may be set; `rlvr` stands alone or beside `gasp`."""
 
@@ -399,6 +411,7 @@ class RunConfig:
     matched_draws: bool = True
     """At the end, give the untrained model as many draws per goalpost as all evaluations of the trained one had."""
     sandbox: SandboxConfig = SandboxConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, "steps", "0 or more", self.steps)

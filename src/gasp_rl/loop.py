@@ -70,14 +70,19 @@ class Run:
     """Evaluations of the current weights, after so many iterations."""
     conclude: Callable[[Sequence[Evaluation]], Iterable[Evaluation]]
     """What is measured once at the end, given all evaluations of the run: the base model's matched draws."""
+    checkpoint: Callable[[int, Sequence[Evaluation]], None]
+    """Save what the journal does not hold, after so many iterations, given the evaluations made there."""
     journal: JournalWriter
     observer: Observer
 
 
 def train(run: Run) -> None:
-    """Evaluate, iterate, evaluate every so often, conclude. Each record is on disk before the next step begins."""
-    steps, every = run.config.steps, run.config.evaluate.every
-    evaluations: list[Evaluation] = []
+    """Evaluate, iterate, evaluate every so often, conclude. Each record is on disk before the next step begins.
+
+    A run whose journal has iterations already goes on after them.
+    """
+    steps, done = run.config.steps, len(run.journal.journal.iterations)
+    evaluations = list(run.journal.journal.evaluations)
 
     def record(found: Iterable[Evaluation]) -> None:
         for evaluation in found:
@@ -85,19 +90,23 @@ def train(run: Run) -> None:
             run.observer.evaluation(evaluation)
             evaluations.append(evaluation)
 
-    if run.config.evaluate.at_start:
+    if run.config.evaluate.at_start and not done:
         run.observer.phase("evaluate")
         record(run.evaluate(0))
-    for step in range(1, steps + 1):
+    for step in range(done + 1, steps + 1):
         run.observer.iteration(step, steps)
         iteration = run.iterate(step)
         run.journal.append(IterationRecord(iteration))
         for phase in iteration.phases:
             if phase.update:
                 run.observer.update(phase.update)
-        if step % every == 0 or step == steps:
+        if step % run.config.evaluate.every == 0 or step == steps:
             run.observer.phase("evaluate")
             record(run.evaluate(step))
+        every = run.config.checkpoint.every
+        if every and (step % every == 0 or step == steps):
+            run.observer.phase("checkpoint")
+            run.checkpoint(step, [evaluation for evaluation in evaluations if evaluation.step == step])
     run.observer.phase("base model, matched draws")
     record(run.conclude(evaluations))
     run.journal.append(Finished())

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gasp_rl.config import (
     AzrConfig,
+    CheckpointConfig,
     EvaluateConfig,
     GaspConfig,
     LearnConfig,
@@ -27,6 +28,7 @@ def gasp() -> RunConfig:
         gasp=GaspConfig(),
         model=LARGE_MODEL,
         problems=ProblemsConfig(goalposts="goalposts.jsonl", train="train.jsonl", validation="validation.jsonl"),
+        checkpoint=CheckpointConfig(every=5),  # weights and optimizer state of a 7B model: 90 GB
     )
 
 
@@ -57,6 +59,7 @@ def micro(run: RunConfig, steps: int) -> RunConfig:
         model=ModelConfig(path="micro", prompts="micro", dtype="float32"),
         problems=ProblemsConfig(),
         sampling=SamplingConfig(max_tokens=200),
+        checkpoint=CheckpointConfig(),
         learn=replace(run.learn, lr=1.5e-4),
         evaluate=EvaluateConfig(every=6, samples=20, temperature=1.0, ks=(1, 5, 10, 20), validation_problems=60),
     )

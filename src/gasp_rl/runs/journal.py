@@ -157,14 +157,27 @@ class JournalWriter:
                 self._cut()
         except OSError as error:
             raise RunError(
-                f"{self.path} cannot be written: {error.strerror}. Its {len(self._marks) - 1} records are intact; "
+                f"{self.path} cannot be written: {error.strerror}. Its {self.records} records are intact; "
                 "make room there or use another --out"
             ) from error
 
+    @property
+    def records(self) -> int:
+        return len(self._marks) - 1
+
+    @property
+    def checksum(self) -> str:
+        """Of the last record, and so of all."""
+        return self._marks[-1].sum
+
+    def holds(self, records: int, checksum: str) -> bool:
+        """Whether the first so many records are those that this checksum is of."""
+        return records <= self.records and self._marks[records].sum == checksum
+
     def rewind(self, records: int) -> None:
         """Keep the first so many records and go on from there."""
-        if not 0 <= records < len(self._marks):
-            raise RunError(f"{self.path} has {len(self._marks) - 1} records, cannot rewind to {records}")
+        if not 0 <= records <= self.records:
+            raise RunError(f"{self.path} has {self.records} records, cannot rewind to {records}")
         del self._marks[records + 1 :]
         self.journal = Journal(self.journal.records[:records], self.journal.notes)
         self._cut()

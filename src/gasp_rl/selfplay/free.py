@@ -10,7 +10,7 @@ from gasp_rl.config import AzrConfig, StudentRewards
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.policy.policy import Policy
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Kind, Pair, Proposal, Rejection, Role, Rollout, RolloutGroup, Task
+from gasp_rl.rollout import Iteration, Kind, Pair, Proposal, Rejection, Role, Rollout, RolloutGroup, Task
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
 from gasp_rl.selfplay.rewards import free_reward
 from gasp_rl.selfplay.student import Practice, Student, abduction, deduction, induction
@@ -56,6 +56,11 @@ class FreePlay:
         for kind in FREE_KINDS:
             self.buffers[kind] = PracticeBuffer(self.cfg.buffer_capacity)
 
+    def remember(self, past: Sequence[Iteration]) -> None:
+        """Become what the game was after these iterations, from what they accepted."""
+        for kind in FREE_KINDS:
+            self.buffers[kind].add(p for it in past for p in it.accepted if p.rung == _rung(kind))
+
     def collect_seeds(self, step: int) -> Iterator[FreeProposals]:
         """Before the first iteration: proposals until each buffer holds `seeds`, or twice as many were made.
         Nothing is learned from them.
@@ -71,7 +76,7 @@ class FreePlay:
 
     def propose(self, kind: Kind, step: int) -> FreeProposals:
         """One proposal per prompt, each tried `cfg.tries` times by the student on that kind of task."""
-        self.observer.phase(f"propose {kind}")
+        self.observer.phase(_rung(kind))
         return self._propose(kind, seed_of(self.seed, step, "propose", kind), estimate=True)
 
     def practice_tasks(self, kind: Kind, fresh: Sequence[Proposal], step: int) -> list[Task]:
@@ -93,7 +98,7 @@ class FreePlay:
         asked = [self.prompts.propose_freely(kind, shown, pairs) for shown in references]
 
         def blank(place: int, text: str) -> Proposal:
-            return Proposal(id="", rung=f"propose {kind}", text=text, parent=references[place][0].id)
+            return Proposal(id="", rung=_rung(kind), text=text, parent=references[place][0].id)
 
         def read(place: int, text: str) -> Draft | Unreadable:
             return self.prompts.read_free_proposal(kind, references[place], text, pairs)
@@ -108,7 +113,7 @@ class FreePlay:
 
         remaining = iter(scored)
         groups = [
-            RolloutGroup(Role.TEACHER, f"propose {kind}", self.policy.encode(prompt), (_rollout(next(remaining)),))
+            RolloutGroup(Role.TEACHER, _rung(kind), self.policy.encode(prompt), (_rollout(next(remaining)),))
             for prompt, group in zip(asked, written, strict=True)
             if group
         ]
@@ -149,6 +154,10 @@ class FreePlay:
                 return deduction(proposal, 0)
             case _:
                 return induction(proposal, self.cfg.pairs // 2)
+
+
+def _rung(kind: Kind) -> str:
+    return f"propose {kind}"
 
 
 def _rollout(one: Written) -> Rollout:

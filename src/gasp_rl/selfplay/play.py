@@ -13,7 +13,7 @@ from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.policy.policy import Policy
 from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Axis, Proposal, RolloutGroup, Task
+from gasp_rl.rollout import Axis, Iteration, Proposal, RolloutGroup, Task
 from gasp_rl.selfplay.novelty import NoveltyArchive
 from gasp_rl.selfplay.student import Practice, Student, abduction, deduction, induction, real
 from gasp_rl.selfplay.teacher import Foothold, Teacher
@@ -61,6 +61,13 @@ class Play:
     student_rewards: StudentRewards
     seed: int
     observer: Observer = field(repr=False)
+
+    def remember(self, past: Sequence[Iteration]) -> None:
+        """Become what the game was after these iterations, from what they accepted."""
+        accepted = [proposal for iteration in past for proposal in iteration.accepted]
+        self.archive.add(accepted)
+        self.buffer.add(accepted)
+        self.deck.drawn = past[-1].goalposts_drawn if past else 0
 
     def draw_goalposts(self, n: int, step: int) -> list[Foothold]:
         """The next goalposts of the deck, each with an axis drawn uniformly."""

@@ -1,0 +1,237 @@
+"""A run that is ended at any instant and resumed ends with the bytes of one that was left alone."""
+
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gasp_rl.build import resume_run, run_recipe
+from gasp_rl.config import CheckpointConfig, EvaluateConfig, LearnConfig, RunConfig
+from gasp_rl.errors import ConfigError, RunError
+from gasp_rl.progress import Silent
+from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
+from gasp_rl.runs.checkpoint import checkpoints
+from gasp_rl.runs.directory import RunDirectory, encode_config
+from gasp_rl.runs.journal import Stopped, read_journal
+
+pytestmark = pytest.mark.slow
+
+
+def small(recipe: RunConfig) -> RunConfig:
+    return replace(
+        recipe,
+        steps=3,
+        problems=replace(recipe.problems, max_goalposts=6),
+        learn=LearnConfig(lr=1e-4),
+        evaluate=EvaluateConfig(every=2, samples=2, temperature=1.0, ks=(1, 2), validation_problems=4),
+        checkpoint=CheckpointConfig(keep=1),
+    )
+
+
+def guided() -> RunConfig:
+    recipe = small(micro_gasp())
+    assert recipe.gasp is not None
+    gasp = replace(recipe.gasp, goalposts_per_step=6, tries=5, practice_per_step=8, buffer_capacity=5)
+    return replace(recipe, gasp=gasp)
+
+
+def unguided() -> RunConfig:
+    recipe = small(micro_azr())
+    assert recipe.azr is not None
+    return replace(recipe, azr=replace(recipe.azr, proposals_per_kind=6, answers_per_kind=6, seeds=6, tries=3))
+
+
+def real() -> RunConfig:
+    recipe = small(micro_rlvr())
+    assert recipe.rlvr is not None
+    return replace(recipe, rlvr=replace(recipe.rlvr, problems_per_step=4, group_size=4))
+
+
+class EndsAt(Silent):
+    """Ctrl-C at the nth phase."""
+
+    def __init__(self, nth: int) -> None:
+        self.left = nth
+        self.notes: list[str] = []
+
+    def phase(self, name: str, detail: str = "") -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def never() -> EndsAt:
+    return EndsAt(0)
+
+
+def bytes_of(run: RunDirectory) -> tuple[bytes, bytes]:
+    return run.journal.read_bytes(), (run.model / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return run_recipe(guided(), tmp_path_factory.mktemp("runs") / "straight", Silent())
+
+
+def interrupted(config: RunConfig, out: Path, nth: int) -> RunDirectory:
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(config, out, EndsAt(nth))
+    run = RunDirectory(out)
+    assert isinstance(read_journal(run.journal).ending, Stopped)
+    return run
+
+
+@pytest.mark.parametrize("nth", [1, 4, 6, 8, 11, 15])
+def test_guided_play_goes_on_wherever_it_was_stopped(straight: RunDirectory, tmp_path: Path, nth: int) -> None:
+    run = interrupted(guided(), tmp_path / "run", nth)
+
+    resume_run(run.root, Silent())
+
+    assert bytes_of(run) == bytes_of(straight)
+    assert any(iteration.accepted for iteration in read_journal(run.journal).iterations[:2])  # or little was restored
+
+
+@pytest.mark.parametrize("recipe", [unguided, real])
+def test_the_other_arms_go_on_too(tmp_path: Path, recipe: Callable[[], RunConfig]) -> None:
+    whole = run_recipe(recipe(), tmp_path / "whole", Silent())
+    stops = sum(len(i.phases) for i in read_journal(whole.journal).iterations[:2]) + 2
+
+    run = interrupted(recipe(), tmp_path / "run", stops)
+    resume_run(run.root, Silent())
+
+    assert bytes_of(run) == bytes_of(whole)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(straight: RunDirectory, tmp_path: Path) -> None:
+    config = replace(guided(), checkpoint=CheckpointConfig(keep=3))
+    whole = run_recipe(config, tmp_path / "whole", Silent())
+    run = interrupted(config, tmp_path / "run", 15)
+    newest = checkpoints(run.checkpoints)[0]
+    weights = newest.path / "engine" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    watcher = never()
+
+    resume_run(run.root, watcher)
+
+    assert (
+        watcher.notes[0]
+        == f"checkpoint {newest.path} is damaged (engine/weights.safetensors); looking for an earlier one"
+    )
+    assert watcher.notes[1] == f"going on after iteration {newest.seal.step - 1}"
+    assert bytes_of(run) == bytes_of(whole)
+
+
+def test_without_a_checkpoint_a_run_begins_again(straight: RunDirectory, tmp_path: Path) -> None:
+    run = interrupted(guided(), tmp_path / "run", 11)
+    shutil.rmtree(run.checkpoints)
+
+    resume_run(run.root, Silent())
+
+    assert bytes_of(run) == bytes_of(straight)
+
+
+def test_a_finished_run_is_left_alone(straight: RunDirectory) -> None:
+    before = bytes_of(straight)
+
+    with pytest.raises(ConfigError, match="is finished"):
+        resume_run(straight.root, Silent())
+
+    assert bytes_of(straight) == before
+
+
+def test_changed_settings_are_shown_and_refused(tmp_path: Path) -> None:
+    run = interrupted(guided(), tmp_path / "run", 8)
+    before = run.journal.read_bytes()
+    run.config.write_bytes(encode_config(replace(guided(), learn=LearnConfig(lr=3e-4))))
+
+    with pytest.raises(ConfigError, match=r"learn\.lr: 0\.0001 -> 0\.0003"):
+        resume_run(run.root, Silent())
+
+    assert run.journal.read_bytes() == before
+
+
+def test_other_problems_are_refused(tmp_path: Path) -> None:
+    goalposts = tmp_path / "goalposts.jsonl"
+    source = Path("src/gasp_rl/data/microcode/goalposts.jsonl").read_text().splitlines(keepends=True)
+    goalposts.write_text("".join(source[:6]))
+    config = replace(guided(), problems=replace(guided().problems, goalposts=str(goalposts)))
+    run = interrupted(config, tmp_path / "run", 8)
+    goalposts.write_text("".join(source[1:7]))
+
+    with pytest.raises(ConfigError, match="the goalposts changed"):
+        resume_run(run.root, Silent())
+
+
+def test_a_full_disk_during_a_checkpoint_stops_loudly_and_costs_nothing(straight: RunDirectory, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    blocked = out / "checkpoints"
+
+    class Blocks(Silent):
+        def phase(self, name: str, detail: str = "") -> None:
+            if name == "checkpoint" and not blocked.exists():
+                blocked.write_text("in the way")
+
+    with pytest.raises(RunError, match=f"cannot be written: .*; make room there, then go on with: gasp resume {out}"):
+        run_recipe(guided(), out, Blocks())
+    blocked.unlink()
+    run = RunDirectory(out)
+    assert len(read_journal(run.journal).iterations) == 1
+
+    resume_run(out, Silent())
+
+    assert bytes_of(run) == bytes_of(straight)
+
+
+KILLED = """
+import signal, sys
+from pathlib import Path
+import msgspec
+from gasp_rl.build import resume_run, run_recipe
+from gasp_rl.config import RunConfig
+from gasp_rl.progress import Silent
+
+class Dies(Silent):
+    alarm = float(sys.argv[2])
+
+    def phase(self, name, detail=""):
+        if self.alarm:
+            signal.setitimer(signal.ITIMER_REAL, self.alarm)
+            self.alarm = 0.0
+
+out = Path(sys.argv[1])
+if (out / "config.json").exists():
+    resume_run(out, Dies())
+else:
+    run_recipe(msgspec.json.decode(sys.stdin.buffer.read(), type=RunConfig), out, Dies())
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
+    straight: RunDirectory, tmp_path: Path
+) -> None:
+    run, rng, deaths = RunDirectory(tmp_path / "run"), random.Random(8), 0
+    while True:
+        delay = rng.uniform(0.2, 6.0) if deaths < 8 else 0.0  # 0: no alarm
+        ended = subprocess.run(
+            [sys.executable, "-c", KILLED, str(run.root), str(delay)],
+            check=False,
+            input=msgspec.json.encode(guided()),
+            capture_output=True,
+        )
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -14, ended.stderr  # SIGALRM: at once, without a word
+        deaths += 1
+
+    assert deaths >= 3
+    assert bytes_of(run) == bytes_of(straight)
