@@ -1,6 +1,6 @@
 """What attacks are aimed at: a process that grades programs and has something to lose. Run as a script by the tests.
 
-    python target.py REFUSED        REFUSED: system calls that its kernel shall refuse from now on, comma-separated numbers
+    python target.py REFUSED        REFUSED: names of system calls that its kernel shall refuse, with commas
 
 It reads one request per line and answers each with one line, both JSON. It holds the hidden answers of a task, and its
 environment holds a secret. After each request it runs an honest program in the same worker.
@@ -79,12 +79,13 @@ def honest_programs_pass(sandbox: LocalSandbox) -> bool:
     return function.judgement is stdin.judgement is Judgement.CORRECT
 
 
-def refuse(numbers: list[int]) -> None:
+def refuse(names: list[str]) -> None:
     """As a container's profile does: `Operation not permitted`; clone3 is unknown, and clone makes no namespaces."""
+    numbers = worker.numbers(worker._OURS + worker._DEADLY, worker.MACHINE)
     load, equal, any_bit, give = worker._LOAD, worker._EQUAL, worker._ANY_BIT, worker._RETURN
     profile = worker.Filter([
         (load, 0, 0, worker._NUMBER_AT),
-        *(instruction for number in numbers for instruction in worker._answer(number, worker._REFUSE)),
+        *(instruction for name in names for instruction in worker._answer(numbers[name], worker._REFUSE)),
         *worker._answer(worker.CLONE3, worker._ERRNO | errno.ENOSYS),
         (equal, 0, 3, worker.CLONE), (load, 0, 0, worker._ARGUMENTS_AT), (any_bit, 0, 1, worker.CLONE_NEW),
         (give, 0, 0, worker._REFUSE),
@@ -96,7 +97,7 @@ def refuse(numbers: list[int]) -> None:
 
 def main() -> None:
     if sys.argv[1]:
-        refuse([int(number) for number in sys.argv[1].split(",")])
+        refuse(sys.argv[1].split(","))
     with LocalSandbox(SandboxConfig(workers=1)) as sandbox:
         list(sandbox.execute([Job("import decimal\ndef f(x): return x", ("1",))]))  # there are two kinds of workers
         ready = {"level": sandbox.level, "user": os.getuid(), "honest": honest_programs_pass(sandbox)}

@@ -194,8 +194,8 @@ ATTACKS: Final = (
     stdin(123, "never stop reading", "import sys\nwhile True: sys.stdin.read()", Status.TIMEOUT_CPU),
 )  # fmt: skip
 
-NAMESPACES: Final = "155,165,166,272,308,442"  # pivot_root mount umount2 unshare setns mount_setattr
-LANDLOCK: Final = "444,445,446"
+NAMESPACES: Final = "pivot_root,mount,umount2,unshare,setns,mount_setattr"
+LANDLOCK: Final = "landlock_create_ruleset,landlock_add_rule,landlock_restrict_self"
 NOBODY: Final[dict[str, Any]] = {"user": 65_534, "group": 65_534, "extra_groups": []}
 
 
