@@ -56,16 +56,23 @@ SLOW = {
 PROMPTS = [(5, 6, 7, 8, 9, 10, 11), (12, 13), (14, 15, 16, 17), (18,)]
 
 
+def distance(model: PreTrainedModel, texts: list[list[int]], logits_NV: Tensor) -> float:
+    """The largest one from the model's own logits."""
+    worst = 0.0
+    for text, logits_V in zip(texts, logits_NV, strict=True):
+        with torch.no_grad():
+            want = model(input_ids=torch.tensor([text])).logits[0, -1]
+        worst = max(worst, float((want - logits_V).abs().max()))
+    return worst
+
+
 def decode(session: Session, model: PreTrainedModel) -> float:
     """Play a script of joining, stepping and dropping; the largest distance from the model's own logits."""
     worst = 0.0
 
     def check(texts: list[list[int]], logits_NV: Tensor) -> None:
         nonlocal worst
-        for text, logits_V in zip(texts, logits_NV, strict=True):
-            with torch.no_grad():
-                want = model(input_ids=torch.tensor([text])).logits[0, -1]
-            worst = max(worst, float((want - logits_V).abs().max()))
+        worst = max(worst, distance(model, texts, logits_NV))
 
     check([list(prompt) for prompt in PROMPTS], session.prefill(PROMPTS))
     groups = [0, 1, 0, 2, 3, 0]
@@ -100,6 +107,43 @@ def test_the_fast_path_gives_the_logits_of_the_model(config: PreTrainedConfig, m
 
     assert llama.supports(model)
     assert decode(open_session(llama.copy_weights(model, torch.float32, 64)), model) < 1e-4
+
+
+@pytest.mark.parametrize("config", FAST.values(), ids=FAST)
+def test_rows_that_share_no_prompt_give_the_logits_of_the_model(
+    config: PreTrainedConfig, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama, "ROW_TOKENS", 2)
+    model = make_model(config)
+    session = llama.copy_weights(model, torch.float32, 64).open(Room(groups=4, prompt=8, rows=4, new=12))
+    worst = distance(model, [list(prompt) for prompt in PROMPTS], session.prefill(PROMPTS))
+    session.join(range(4))
+    texts = [list(prompt) for prompt in PROMPTS]
+
+    for step in range(10):
+        tokens = [20 + (3 * step + 5 * row) % 17 for row in range(len(texts))]
+        for text, token in zip(texts, tokens, strict=True):
+            text.append(token)
+        worst = max(worst, distance(model, texts, session.step(torch.tensor(tokens))))
+        if step == 3:
+            session.keep([0, 3, 2], [0, 3, 2])
+            texts = [texts[0], texts[3], texts[2]]
+        if step == 5:
+            late = (30, 31, 32, 33)
+            worst = max(worst, distance(model, [list(late)], session.prefill([late])))
+            session.join([3])
+            texts.append(list(late))
+
+    assert worst < 1e-4
+
+
+def test_rows_that_share_a_prompt_though_each_could_have_its_own_give_the_logits_of_the_model(
+    make_model: MakeModel,
+) -> None:
+    model = make_model(FAST["llama"])
+    session = llama.copy_weights(model, torch.float32, 64).open(Room(groups=8, prompt=7, rows=8, new=12))
+
+    assert decode(session, model) < 1e-4
 
 
 @pytest.mark.parametrize("config", SLOW.values(), ids=SLOW)
