@@ -55,6 +55,8 @@ class Job:
     """Seconds since 1970 that every clock shows, standing still; threads are refused. None: clocks run."""
     stop_on_error: bool = True
     """Do not run later inputs after one that failed."""
+    alone: bool = False
+    """Run each input in a process of its own, with all limits anew; only their output counts together."""
 
 
 @dataclass(frozen=True, slots=True)

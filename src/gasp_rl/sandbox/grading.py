@@ -6,7 +6,6 @@ done as LiveCodeBench's grader does it (`gasp_rl.sandbox.lcb`).
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -109,18 +108,14 @@ def grade(
         else:
             yield index, graded[index].grade()
     while waiting:
-        alone = [(index, test) for index, tests in sorted(waiting.items()) for test in tests]
-        left = Counter(index for index, _ in alone)
-        waiting = {}
-        for place, execution in sandbox.execute(graded[index].job((test,)) for index, test in alone):
-            index, test = alone[place]
-            graded[index].record_alone(test, execution)
-            left[index] -= 1
-            if left[index] == 0:
-                if tests := graded[index].to_run_alone():
-                    waiting[index] = tests
-                else:
-                    yield index, graded[index].grade()
+        alone, waiting = sorted(waiting.items()), {}
+        for place, execution in sandbox.execute(graded[index].job(tests, alone=True) for index, tests in alone):
+            index, tests = alone[place]
+            graded[index].record_alone(tests, execution)
+            if tests := graded[index].to_run_alone():
+                waiting[index] = tests
+            else:
+                yield index, graded[index].grade()
 
 
 @dataclass(slots=True)
@@ -146,11 +141,11 @@ class _Attempt:
         self.found = [None] * len(self.inputs)
 
     def first_job(self) -> Job:
-        together = self.how.isolation is GradeIsolation.PROGRAM
-        self.doubted = not together
-        return self.job(range(len(self.inputs) if together else min(1, len(self.inputs))))
+        alone = self.how.isolation is GradeIsolation.TEST
+        self.doubted = alone
+        return self.job(range(min(1, len(self.inputs)) if alone else len(self.inputs)), alone=alone)
 
-    def job(self, tests: Sequence[int]) -> Job:
+    def job(self, tests: Sequence[int], *, alone: bool) -> Job:
         inputs = tuple(self.inputs[test] for test in tests)
         entry = self.problem.entry_point if self.problem.io_mode is IoMode.FUNCTIONAL else ""
         if self.how.semantics is GradeSemantics.LCB:
@@ -158,31 +153,32 @@ class _Attempt:
         source = self.source
         if entry and self.problem.compare.kind is CompareKind.TRUTHY:  # any object will do, a re.Match for one
             source, entry = f"{source}\n\ndef truth_of_{entry}(*args): return bool({entry}(*args))", f"truth_of_{entry}"
-        return Job(source, inputs, entry, self.how.limits, stop_on_error=not self.every)
+        return Job(source, inputs, entry, self.how.limits, stop_on_error=not self.every, alone=alone)
 
     def record(self, execution: Execution) -> None:
         """What the first run said."""
         fresh = self.how.isolation is GradeIsolation.TEST or self.how.semantics is GradeSemantics.LCB
         tampered = execution.status is Status.PROTOCOL  # by whichever test
-        for test, tested in enumerate(self._read(execution)):
+        for test, tested in enumerate(self._read(execution, range(len(self.inputs)))):
             if tested.outcome is Outcome.PASS or fresh or (test == 0 and not tampered):  # nothing ran before the first
                 self.found[test] = tested
         unloaded = not execution.results and not tampered
         self.decided = unloaded or self.how.semantics is GradeSemantics.LCB
 
-    def record_alone(self, test: int, execution: Execution) -> None:
-        self.found[test : test + 1] = self._read(execution, test)
+    def record_alone(self, tests: Sequence[int], execution: Execution) -> None:
+        for test, tested in zip(tests, self._read(execution, tests), strict=False):
+            self.found[test] = tested
 
-    def _read(self, execution: Execution, first: int = 0) -> list[Tested]:
-        """What the tests from `first` on, those that were reached, were found to be."""
+    def _read(self, execution: Execution, tests: Sequence[int]) -> list[Tested]:
+        """What those of the tests that were reached were found to be."""
         self.level = execution.level
         self.cpu_seconds += execution.cpu_seconds
         if execution.status is Status.INFRA:
             self.fault = execution.detail or "a fault of the sandbox"
         results = execution.results or (Result(execution.status, detail=execution.detail),)
         return [
-            _tested(self.problem, result, test.output, self.how.semantics)
-            for result, test in zip(results, self.problem.tests[first:], strict=False)
+            _tested(self.problem, result, self.problem.tests[test].output, self.how.semantics)
+            for result, test in zip(results, tests, strict=False)
         ]
 
     def to_run_alone(self) -> list[int]:

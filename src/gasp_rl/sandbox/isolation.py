@@ -49,7 +49,9 @@ def _compiled(program: Path) -> int:
     """A descriptor to read the worker's code from: to compile it anew would cost each worker a megabyte."""
     code = os.memfd_create("worker", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(code, marshal.dumps(compile(program.read_bytes(), str(program), "exec")))
-    fcntl.fcntl(code, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    fcntl.fcntl(
+        code, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    )
     return code
 
 

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -51,6 +52,7 @@ _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
 _ENDED, _CPU, _WALL = range(3)
+_STOP, _ALONE = 1, 2
 _STATUSES: Final = (Status.OK, Status.COMPILE_ERROR, Status.RUNTIME_ERROR, Status.MEMORY, Status.OUTPUT_LIMIT,
                     Status.UNSERIALIZABLE)  # fmt: skip
 
@@ -308,10 +310,11 @@ class Flight:
                 raise SandboxError(f"a sandbox worker could not confine itself: {message.decode('utf-8', 'replace')}")
             worker.ready = True
             return
-        if not worker.tickets or len(message) < _REPLY.size:
+        if not worker.tickets:
             raise EOFError  # it is broken: nobody asked
-        ticket = worker.tickets.popleft()
+        ticket = worker.tickets[0]
         execution = read_reply(ticket.job, ticket.limits, message, self._sandbox.level)
+        worker.tickets.popleft()
         self._deaths = 0
         if execution.status is Status.INFRA and ticket.tries == 0:
             ticket.tries = 1
@@ -345,7 +348,7 @@ class Flight:
 
 def _longest(ticket: _Ticket) -> float:
     """Seconds after which even a patient worker has ended the job."""
-    stretches = 1 + len(ticket.job.inputs) if ticket.limits.input_cpu_seconds else 1
+    stretches = 1 + len(ticket.job.inputs) if ticket.limits.input_cpu_seconds or ticket.job.alone else 1
     return 4 * stretches * wall_seconds(ticket.limits)
 
 
@@ -353,7 +356,7 @@ def _message(job: Job, limits: Limits) -> bytes:
     texts = [text.encode("utf-8", "surrogatepass") for text in (job.entry, job.source, *job.inputs)]
     clock = math.nan if job.clock is None else job.clock
     header = _HEADER.pack(limits.cpu_seconds, limits.input_cpu_seconds, wall_seconds(limits), clock,
-                          limits.memory_mb << 20, limits.output_bytes, limits.value_bytes, job.stop_on_error,
+                          limits.memory_mb << 20, limits.output_bytes, limits.value_bytes, _STOP * job.stop_on_error | _ALONE * job.alone,
                           len(texts))  # fmt: skip
     body = b"".join([header, *(_LENGTH.pack(len(text)) for text in texts), *texts])
     return _LENGTH.pack(len(body)) + body
@@ -363,7 +366,36 @@ def _message(job: Job, limits: Limits) -> bytes:
 
 
 def read_reply(job: Job, limits: Limits, message: bytes, level: str) -> Execution:
-    """What a worker's reply says about its child. Nothing in the frames is trusted beyond their grammar."""
+    """What a worker's reply says about its children. Nothing in the frames is trusted beyond their grammar.
+
+    EOFError: the worker is broken.
+    """
+    return _alone(job, limits, message, level) if job.alone else _together(job, limits, message, level)
+
+
+def _alone(job: Job, limits: Limits, message: bytes, level: str) -> Execution:
+    """One reply per input, as far as they were run."""
+    parts: list[Execution] = []
+    at = 0
+    while at < len(message):
+        if at + _LENGTH.size > len(message) or len(parts) == len(job.inputs):
+            raise EOFError
+        (length,) = _LENGTH.unpack_from(message, at)
+        at += _LENGTH.size
+        one = replace(job, inputs=job.inputs[len(parts) : len(parts) + 1], alone=False)
+        parts.append(_together(one, limits, message[at : at + length], level))
+        at += length
+    results = [part.results[0] if part.results else Result(part.status, detail=part.detail) for part in parts]
+    if len(results) < len(job.inputs) and all(result.status is Status.OK for result in results):
+        results.append(Result(Status.OUTPUT_LIMIT, detail=f"more than {limits.output_bytes} bytes"))
+    first = next((result for result in results if result.status is not Status.OK), Result(Status.OK))
+    cpu_seconds = sum(part.cpu_seconds for part in parts)
+    return Execution(first.status, tuple(results), first.detail, cpu_seconds, level)
+
+
+def _together(job: Job, limits: Limits, message: bytes, level: str) -> Execution:
+    if len(message) < _REPLY.size:
+        raise EOFError
     wait_status, reason, cpu_seconds, peak_bytes = _REPLY.unpack_from(message)
     frames = read_frames(message[_REPLY.size :], 1 + len(job.inputs))
     if frames is None:

@@ -47,10 +47,13 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     hash_seed: int
     clock: float | None
     stop_on_error: bool
+    alone: bool
 
     def job(self) -> Job:
         source, *inputs = (text.decode("utf-8", "surrogatepass") for text in (self.source, *self.inputs))
-        return Job(source, tuple(inputs), self.entry, self.limits, self.hash_seed, self.clock, self.stop_on_error)
+        return Job(
+            source, tuple(inputs), self.entry, self.limits, self.hash_seed, self.clock, self.stop_on_error, self.alone
+        )
 
 
 class Finished(msgspec.Struct, frozen=True, array_like=True):
@@ -61,7 +64,9 @@ class Finished(msgspec.Struct, frozen=True, array_like=True):
 def order(number: int, job: Job, limits: Limits) -> Order:
     source, *inputs = (text.encode("utf-8", "surrogatepass") for text in (job.source, *job.inputs))
     limits = job.limits or limits
-    return Order(number, source, tuple(inputs), job.entry, limits, job.hash_seed, job.clock, job.stop_on_error)
+    return Order(
+        number, source, tuple(inputs), job.entry, limits, job.hash_seed, job.clock, job.stop_on_error, job.alone
+    )
 
 
 class Wire:

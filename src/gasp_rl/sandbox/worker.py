@@ -9,9 +9,10 @@ side that judges: a program that takes its own child over can only choose which 
 
 Wire format, little endian. A message is `u32 length` and so many bytes.
     job      f64 CPU s | f64 CPU s of one input | f64 wall s | f64 clock (nan: it runs)
-             | u64 memory, output, value bytes | u8 stop on error | u32 count | u32 length * count
+             | u64 memory, output, value bytes | u8 _STOP, _ALONE | u32 count | u32 length * count
              | texts in UTF-8: entry, source, input, input, ...
     reply    i32 wait status | u8 reason (_ENDED, _CPU, _WALL) | f64 CPU s | u64 most bytes in memory | frames as the child left them
+             To a job whose inputs run alone: one such reply for each, each after its u32 length, as far as they were run.
     frame    u32 index | u8 status (_STATUSES) | u32 length | payload. Frame 0: the program was loaded, or why not.
              Frame i + 1: the result of input i, or why there is none.
 The first reply is the zygote's own: `ready`, or one line that says what it could not enforce.
@@ -26,6 +27,7 @@ import errno
 import gc
 import io
 import json
+import marshal
 import math
 import os
 import re
@@ -66,14 +68,16 @@ BALLAST: Final = [bytes(LAST_WORDS)]
 """From calloc, and never written: costs address space, no page."""
 HASH_SEED: Final = os.environ.get("PYTHONHASHSEED", "")
 CHANNEL: Final = 60
-RESULTS, STDIN, STDOUT = 3, 4, 5
-"""Descriptors of the child: the zygote keeps 3 and up free, so that new files land there."""
+RESULTS, STDIN, STDOUT, CODE = 3, 4, 5, 6
+"""Descriptors of the child: the zygote keeps 3 and up free, so that new files land there. CODE: the compiled program,
+where it is compiled once for inputs that run alone."""
 
 _HEADER: Final = struct.Struct("<ddddQQQBI")
 _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
 _ENDED, _CPU, _WALL = range(3)
+_STOP, _ALONE = 1, 2
 _STATUSES: Final = ("ok", "compile_error", "runtime_error", "memory", "output_limit", "unserializable")
 _OK, _COMPILE_ERROR, _RUNTIME_ERROR, _MEMORY, _OUTPUT_LIMIT, _UNSERIALIZABLE = range(6)
 
@@ -90,6 +94,8 @@ class Job(NamedTuple):
     output: int
     value: int
     stop_on_error: bool
+    alone: bool
+    """Each input in a process of its own."""
     entry: str
     source: str
     inputs: tuple[str, ...]
@@ -233,18 +239,17 @@ def start_clock(job: Job) -> None:
         signal.setitimer(signal.ITIMER_PROF, job.input_cpu_seconds)
 
 
-def run_function(job: Job, code: types.CodeType, report: Report) -> None:
+def run_function(job: Job, code: types.CodeType, report: Report) -> bool:
     start_clock(job)
     namespace = new_module("program")
     try:
         exec(code, namespace)
         find_entry(job.entry, namespace)
     except BaseException as error:  # noqa: BLE001 - whatever a program raises is its outcome
-        report.raised(error)
-        return
+        return report.raised(error)
     report.write(_OK)
 
-    left = job.output
+    left, fine = job.output, True
     for text in job.inputs:
         start_clock(job)
         try:
@@ -262,12 +267,13 @@ def run_function(job: Job, code: types.CodeType, report: Report) -> None:
         except BaseException as error:  # noqa: BLE001 - as above
             fine = report.raised(error)
         if not fine and job.stop_on_error:
-            return
+            break
+    return fine
 
 
-def run_stdin(job: Job, code: types.CodeType, report: Report) -> None:
+def run_stdin(job: Job, code: types.CodeType, report: Report) -> bool:
     report.write(_OK)
-    left = job.output
+    left, fine = job.output, True
     for text in job.inputs:
         start_clock(job)
         stdout = open_standard_files(text.encode("utf-8", "surrogateescape"))
@@ -293,7 +299,8 @@ def run_stdin(job: Job, code: types.CodeType, report: Report) -> None:
             fine = report.write(_OK, os.pread(STDOUT, size, 0))
         left -= min(size, left)
         if not fine and job.stop_on_error:
-            return
+            break
+    return fine
 
 
 def open_standard_files(data: bytes) -> io.TextIOWrapper:
@@ -389,8 +396,8 @@ class Jail(NamedTuple):
     """The kernel ends it with the zygote, process 1 of its own tree."""
 
 
-def child(job: Job, jail: Jail) -> None:
-    """Give up what only the zygote needs, then run the program."""
+def child(job: Job, jail: Jail) -> bool:
+    """Give up what only the zygote needs, then run the program. True if all went well."""
     report = Report()
     if not jail.dies_with_us:
         _quick(PRCTL, PR_SET_PDEATHSIG, signal.SIGKILL, 0)
@@ -403,21 +410,38 @@ def child(job: Job, jail: Jail) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     if jail.filter is None:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # without a filter this is all that stops processes
-    os.closerange(STDIN if job.entry else STDOUT + 1, CHANNEL + 4)
+    if job.alone:
+        os.closerange(STDIN if job.entry else STDOUT + 1, CODE)
+        os.closerange(CODE + 1, CHANNEL + 4)
+    else:
+        os.closerange(STDIN if job.entry else STDOUT + 1, CHANNEL + 4)
     if jail.filter is not None:
         jail.filter.install()
 
     try:
-        code = compile(job.source, "<program>", "exec", dont_inherit=True)
+        code = compiled_once(job.source) if job.alone else compiled(job.source)
     except BaseException as error:  # noqa: BLE001 - all that a source can make the compiler raise
-        report.raised(error, _COMPILE_ERROR)
-        return
+        return report.raised(error, _COMPILE_ERROR)
     if not math.isnan(job.clock):
         hold_still(job.clock)
-    if job.entry:
-        run_function(job, code, report)
+    return run_function(job, code, report) if job.entry else run_stdin(job, code, report)
+
+
+def compiled(source: str) -> types.CodeType:
+    return compile(source, "<program>", "exec", dont_inherit=True)
+
+
+def compiled_once(source: str) -> types.CodeType:
+    """The first child compiles and leaves the code for the next ones. The zygote never looks at it."""
+    if size := os.fstat(CODE).st_size:
+        code: types.CodeType = marshal.loads(os.pread(CODE, size, 0))  # noqa: S302 - in the jail, and its own
     else:
-        run_stdin(job, code, report)
+        code = compiled(source)
+        dumped = marshal.dumps(code)
+        if os.write(CODE, dumped) < len(dumped):  # past the limit of files
+            os.ftruncate(CODE, 0)
+    os.close(CODE)  # before the program could reach it
+    return code
 
 
 # ------------------------------------------------------------------------------------------------------- kernel calls
@@ -769,7 +793,7 @@ def attempts(level):
 def check_confinement(level: str, own_memory: int, jail: Jail) -> None:
     """Raises if a program could do what it must not: mechanisms are believed when they have been seen to work."""
     memory, size = own_memory + (256 << 20), 1 << 16
-    job = Job(5.0, 0.0, 60.0, math.nan, memory, size, size, True, "attempts", ATTEMPTS, (repr(level),))
+    job = Job(5.0, 0.0, 60.0, math.nan, memory, size, size, True, False, "attempts", ATTEMPTS, (repr(level),))
     frames = run(job, jail)[_REPLY.size :]
     said = frames[2 * _FRAME.size :].decode("utf-8", "replace")
     if not said.startswith("["):
@@ -795,13 +819,26 @@ def read_exactly(size: int) -> bytes:
 def read_job() -> Job:
     (length,) = _LENGTH.unpack(read_exactly(4))
     message = read_exactly(length)
-    cpu, input_cpu, wall, clock, memory, output, value, stop, count = _HEADER.unpack_from(message)
+    cpu, input_cpu, wall, clock, memory, output, value, flags, count = _HEADER.unpack_from(message)
     at = _HEADER.size + 4 * count
     texts = []
     for size in struct.unpack_from(f"<{count}I", message, _HEADER.size):
         texts.append(message[at : at + size].decode("utf-8", "surrogatepass"))
         at += size
-    return Job(cpu, input_cpu, wall, clock, memory, output, value, bool(stop), texts[0], texts[1], tuple(texts[2:]))
+    return Job(
+        cpu,
+        input_cpu,
+        wall,
+        clock,
+        memory,
+        output,
+        value,
+        bool(flags & _STOP),
+        bool(flags & _ALONE),
+        texts[0],
+        texts[1],
+        tuple(texts[2:]),
+    )
 
 
 def write_message(message: bytes) -> None:
@@ -811,14 +848,34 @@ def write_message(message: bytes) -> None:
 
 
 def run(job: Job, jail: Jail) -> bytes:
-    """Run one program in a child; the reply."""
+    """Run one program; the reply."""
+    if not job.alone:
+        return run_child(job, jail)
+    code = os.memfd_create("code")
+    os.dup2(code, CODE)
+    os.close(code)
+    replies, left = [], job.output
+    for text in job.inputs:
+        reply = run_child(job._replace(inputs=(text,), output=left), jail)
+        replies += [_LENGTH.pack(len(reply)), reply]
+        left -= len(reply)
+        wait_status, reason, *_ = _REPLY.unpack_from(reply)
+        if left <= 0 or (job.stop_on_error and (wait_status != 0 or reason != _ENDED)):
+            break
+    os.close(CODE)
+    return b"".join(replies)
+
+
+def run_child(job: Job, jail: Jail) -> bytes:
+    """Run it in a child, which exits with 0 if all went well; its reply."""
     files = [os.memfd_create(name) for name in (("results",) if job.entry else ("results", "stdin", "stdout"))]
     pid = os.fork()
     if pid == 0:
+        fine = False
         try:
-            child(job, jail)
+            fine = child(job, jail)
         finally:
-            os._exit(0)
+            os._exit(not fine)
     reason = watch(pid, job)
     _, status, usage = os.wait4(pid, 0)
     frames = os.pread(RESULTS, os.fstat(RESULTS).st_size, 0)
