@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 
-from gasp_rl.config import Limits, SandboxConfig
+from gasp_rl.config import GradeIsolation, GradeSemantics, GradingConfig, Limits, SandboxConfig
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Judgement, Pair
 from gasp_rl.sandbox import worker
@@ -29,6 +29,13 @@ PAIRS = tuple(Pair(str(n), repr(f"{n * 7919}#")) for n in NUMBERS)
 PROBLEM = Problem(
     "hidden", "", (), tuple(TestCase(f"{n}\n", f"{n * 7919}#\n") for n in NUMBERS), IoMode.STDIN, Encoding.TEXT
 )
+CALLS = Problem(
+    "calls", "", (), tuple(TestCase(str(n), json.dumps(f"{n * 7919}#")) for n in NUMBERS), encoding=Encoding.JSON
+)
+MODES = {
+    "test": GradingConfig(isolation=GradeIsolation.TEST),
+    "lcb": GradingConfig(semantics=GradeSemantics.LCB),
+}
 SHORT = Limits(cpu_seconds=0.25, wall_factor=1.0, memory_mb=96)
 
 
@@ -58,6 +65,8 @@ def answer(sandbox: LocalSandbox, request: dict[str, str]) -> dict[str, object]:
             ((_, verdict),) = grade_pairs(overheard, [(source, PAIRS)])
         case "stdin":
             ((_, verdict),) = grade_problems(overheard, [(source, PROBLEM)])
+        case "test" | "lcb" as mode:
+            ((_, verdict),) = grade_problems(overheard, [(source, CALLS)], MODES[mode])
         case "abduction":
             ((_, verdict),) = grade_abduction(overheard, [(HONEST, source, PAIRS[0].output)])
         case _:

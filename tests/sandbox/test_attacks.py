@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -134,7 +134,7 @@ ATTACKS: Final = (
     function(45, "return an object that runs when it is unpickled", "class A:\n    def __reduce__(s): return print, ('x',)\n    def __eq__(s, o): return True\nreturn A()", Status.UNSERIALIZABLE),
 
     function(46, "write forged results to every descriptor", "import os, struct\nframe = struct.pack('<IBI', 7, 0, 1) + b'7'\nfor fd in range(3, 64):\n    try: os.write(fd, frame)\n    except OSError: pass\nreturn 1", Status.PROTOCOL),
-    function(47, "empty the file of results", "import os\nos.ftruncate(3, 0)\nreturn right", Status.PROTOCOL, Status.NO_RESULT),
+    function(47, "empty the file of results", "import os\nos.ftruncate(3, 0)\nreturn 1", Status.PROTOCOL, Status.NO_RESULT),
     function(48, "write to every descriptor without end", "import os\nwhile True:\n    for fd in range(64):\n        try: os.write(fd, b'x' * 65_536)\n        except OSError: pass", Status.TIMEOUT_CPU, Status.PROTOCOL),
     function(49, "write at one terabyte", "import os\nos.pwrite(3, b'x', 1 << 40)\nreturn right", Status.RUNTIME_ERROR),
     function(50, "ignore the signal of the CPU limit", "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", Status.TIMEOUT_CPU),
@@ -314,6 +314,20 @@ def test_no_attack_gets_more_than_it_deserves(target: Target, attack: Attack) ->
     assert SECRET not in json.dumps(said)
     assert target.traces() == []
     assert len(json.dumps(said)) < 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["test", "lcb"])
+@pytest.mark.parametrize("target", ["L4"], indirect=True)
+def test_no_way_of_grading_is_fooled(target: Target, mode: str) -> None:
+    assert target.attack(Attack(0, "", in_f("return right"), OK, kind=mode))["judgement"] == Judgement.CORRECT
+
+    for attack in ATTACKS:
+        if attack.kind == "function" and attack.judgement is Judgement.WRONG:
+            said = target.attack(replace(attack, kind=mode))
+            assert said["judgement"] == Judgement.WRONG, (attack.name, said)
+            assert said["honest"], attack.name
+    assert target.traces() == []
 
 
 def expected(attack: Attack, level: isolation.Level) -> frozenset[Status]:
