@@ -67,18 +67,19 @@ def test_a_test_that_fails_is_run_once_more_alone_and_that_run_decides() -> None
 
 def test_after_a_failure_was_none_alone_all_later_tests_are_run_alone_at_once() -> None:
     five = problem(*((str(n), str(n + 1)) for n in range(5)))
-    sandbox = ScriptedSandbox(lambda job: add_one(job) if len(job.inputs) == 1 else failed(Status.CRASH, "1"))
+    sandbox = ScriptedSandbox(lambda job: add_one(job) if job.alone else failed(Status.CRASH, "1"))
 
     ((_, verdict),) = grade_problems(sandbox, [("source", five)])
 
     assert verdict == Verdict(Judgement.CORRECT)
-    assert [job.inputs for job in sandbox.jobs] == [("0", "1", "2", "3", "4"), ("1",), ("2",), ("3",), ("4",)]
+    assert [job.inputs for job in sandbox.jobs] == [("0", "1", "2", "3", "4"), ("1",), ("2", "3", "4")]
+    assert [job.alone for job in sandbox.jobs] == [False, True, True]
 
 
 def test_a_broken_result_channel_is_looked_at_again_in_a_process_for_the_test() -> None:
     broken = Execution(Status.PROTOCOL, (), "it tampered with the result channel")
 
-    assert judged(THREE, lambda job: add_one(job) if len(job.inputs) == 1 else broken).judgement is Judgement.CORRECT
+    assert judged(THREE, lambda job: add_one(job) if job.alone else broken).judgement is Judgement.CORRECT
     assert judged(THREE, lambda _: broken).detail.startswith("test 1 of 3: protocol")
 
 
@@ -88,7 +89,8 @@ def test_with_a_process_per_test_no_two_tests_share_one() -> None:
     ((_, verdict),) = grade_problems(sandbox, [("source", THREE)], GradingConfig(GradeIsolation.TEST))
 
     assert verdict == Verdict(Judgement.CORRECT)
-    assert [job.inputs for job in sandbox.jobs] == [("1",), ("2",), ("3",)]
+    assert [job.inputs for job in sandbox.jobs] == [("1",), ("2", "3")]
+    assert all(job.alone for job in sandbox.jobs)
 
 
 def test_with_a_process_per_test_a_wrong_first_test_ends_it() -> None:
