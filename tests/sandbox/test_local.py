@@ -290,6 +290,70 @@ def test_clocks_run_where_nobody_stops_them(sandbox: LocalSandbox) -> None:
     assert int(value(call(sandbox, body))) >= 2024
 
 
+COUNTS = "n = 0\ndef f(x):\n    global n\n    n += 1\n    return [n, 1 / x]"
+
+
+def test_inputs_that_run_alone_share_no_state(sandbox: LocalSandbox) -> None:
+    together, alone = (run(sandbox, Job(COUNTS, ("1", "2"), alone=alone)) for alone in (False, True))
+
+    assert [result.value for result in together.results] == ["[1, 1.0]", "[2, 0.5]"]
+    assert [result.value for result in alone.results] == ["[1, 1.0]", "[1, 0.5]"]
+
+
+def test_inputs_that_run_alone_end_alone(sandbox: LocalSandbox) -> None:
+    source = "import os\ndef f(x):\n    while x == 3: pass\n    if x == 2: os._exit(0)\n    if x == 1: os.close(3)\n    return x"
+    inputs = ("0", "1", "2", "3", "4")
+
+    every = run(sandbox, Job(source, inputs, stop_on_error=False, alone=True))
+    stopped = run(sandbox, Job(source, inputs, alone=True))
+
+    assert [result.status for result in every.results] == [
+        Status.OK, Status.NO_RESULT, Status.NO_RESULT, Status.TIMEOUT_CPU, Status.OK,
+    ]  # fmt: skip
+    assert [result.status for result in stopped.results] == [Status.OK, Status.NO_RESULT]
+    assert every.status is Status.NO_RESULT
+
+
+def test_a_program_that_runs_alone_cannot_reach_the_code_of_its_next_process(sandbox: LocalSandbox) -> None:
+    source = (
+        "import os\ndef f(x):\n    for fd in range(4, 70):\n"
+        "        try: os.write(fd, b'x'); return 'reached'\n        except OSError: pass\n    return x"
+    )
+
+    assert [r.value for r in run(sandbox, Job(source, ("1", "2"), alone=True)).results] == ["1", "2"]
+
+
+@pytest.mark.parametrize("source", ["def f(x", "f = 1 / 0", "while True: pass"])
+def test_a_program_that_cannot_be_loaded_says_so_alone_too(sandbox: LocalSandbox, source: str) -> None:
+    together, alone = (run(sandbox, Job(source, ("1", "2"), alone=alone)) for alone in (False, True))
+
+    assert (alone.status, alone.detail) == (together.status, together.detail)
+    assert len(alone.results) == 1
+
+
+def test_standard_input_alone_is_as_fresh_as_a_new_process(sandbox: LocalSandbox) -> None:
+    source = "import sys, os\nprint(open(0).read(), len(sys.modules), flush=True)\nsys.modules['x'] = 1\nos.close(1)"
+    execution = run(sandbox, Job(source, ("1", "2"), "", ROOMY, alone=True))
+
+    assert len({result.value[1:] for result in execution.results}) == 1
+
+
+def test_all_processes_of_a_job_share_its_output(sandbox: LocalSandbox) -> None:
+    job = Job("print('x' * 600_000)", ("",) * 3, "", ROOMY, alone=True)
+
+    assert [result.status for result in run(sandbox, job).results] == [Status.OK, Status.OUTPUT_LIMIT]
+
+
+@pytest.mark.parametrize("name", ["mean", "statistics", "Decimal", "dataclass"])
+def test_names_that_only_larger_workers_have_ready_are_there_for_whoever_uses_them(
+    sandbox: LocalSandbox, name: str
+) -> None:
+    imported = {"Decimal": "from decimal import Decimal\n", "dataclass": "from dataclasses import dataclass\n"}
+    body = f"{imported.get(name, '')}return callable({name}) or {name}.__name__"
+
+    assert value(call(sandbox, body)) in {"True", "'statistics'"}
+
+
 def test_an_input_may_have_a_limit_of_its_own(sandbox: LocalSandbox) -> None:
     limits = Limits(cpu_seconds=60.0, input_cpu_seconds=0.2)
     source = "def f(x):\n    while x: pass\n    return x"
