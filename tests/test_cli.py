@@ -117,6 +117,7 @@ def test_the_report_of_an_unfinished_run_is_written_and_says_so(capsys: pytest.C
     assert code == 0
     assert "1 of 3 iterations of demo are done" in out
     assert f"Report: {run / 'report.html'}" in out
+    assert out.endswith(f"To go on, if nothing does: gasp resume {run}\n")
     assert (run / "report.html").is_file()
 
 

@@ -30,7 +30,7 @@ from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr
 from gasp_rl.report.text import visible
 from gasp_rl.report.words import evaluated, plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
-from gasp_rl.runs.journal import Journal, read_journal
+from gasp_rl.runs.journal import Finished, Journal, read_journal
 from gasp_rl.streams import stream
 
 UNNAMED = frozenset({"config", "recipe", "size", "command"})
@@ -481,6 +481,8 @@ def report(root: Path) -> None:
     run = open_run(root)
     journal = read_journal(run.journal) if run.journal.exists() else Journal()
     _conclude(journal, write_report(run))
+    if not isinstance(journal.ending, Finished):
+        print(f"To go on, if nothing does: gasp resume {root}")
 
 
 def _conclude(journal: Journal, page: Path) -> None:

@@ -83,6 +83,8 @@ def train(run: Run) -> None:
     """
     steps, done = run.config.steps, len(run.journal.journal.iterations)
     evaluations = list(run.journal.journal.evaluations)
+    for evaluation in evaluations:
+        run.observer.evaluation(evaluation)
 
     def record(found: Iterable[Evaluation]) -> None:
         for evaluation in found:
