@@ -91,7 +91,7 @@ def test_a_wrong_option_is_one_line_with_the_fix(args: list[str], line: str) -> 
         (["train", "nosuch"], f"Expected one of {{{', '.join(RECIPES)}}}"),
         (["mine", "micro"], "Missing from gasp mine micro: PATH --out DIR"),
         (["train", "demo", "--gasp.reuse-tries", "3", "--steps"], "Missing value for argument '--steps'. Expected 1 values"),
-        ([], "Expected one of {demo, train, evaluate, mine, report, export, problems, world, sandbox, doctor}"),
+        ([], "Expected one of {demo, train, evaluate, mine, resume, report, export, problems, world, sandbox, doctor}"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_at_all_is_one_line_too_and_repeats_what_was_given(args: list[str], line: str) -> None:
@@ -237,7 +237,19 @@ def gasp(*args: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command_and_fits_eighty_columns() -> None:
     shown = gasp("--help").stdout
 
-    for command in ("demo", "train", "evaluate", "mine", "report", "export", "problems", "world", "sandbox", "doctor"):
+    for command in (
+        "demo",
+        "train",
+        "evaluate",
+        "mine",
+        "resume",
+        "report",
+        "export",
+        "problems",
+        "world",
+        "sandbox",
+        "doctor",
+    ):
         assert f"• {command}" in shown
     assert all(len(line) <= 80 for line in shown.splitlines()[1:])  # the first is one word of all commands
 
