@@ -216,7 +216,7 @@ def main() -> None:
     pythons = {peer: interpreter_of(peer, options.peers) for peer in PEERS} if options.peers else {}
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     calls, tests = functions(options.programs), stdin_programs(max(len(STDIN), options.programs // 5))
-    few = calls[: max(len(FUNCTIONS), options.programs // 5)]
+    few = calls[: max(len(FUNCTIONS), options.programs // 2)]
     mixed = [dict(p, source=HOSTILE[k // 5 % len(HOSTILE)]) if k % 5 == 0 else p for k, p in enumerate(calls)]
 
     with ExitStack() as stack:
