@@ -28,6 +28,9 @@ types: .venv/dev
 layers: .venv/dev
 	@.venv/bin/lint-imports > .venv/layers 2>&1 || { cat .venv/layers; exit 1; }
 
+# Two tests run at a time: more than one thread each would wait for each other.
+fast slow: export OMP_NUM_THREADS = 1
+
 fast: .venv/dev
 	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not gpu and not data and not browser" $(ARGS)
 
