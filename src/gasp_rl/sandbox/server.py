@@ -167,6 +167,7 @@ class Serve:
 def main() -> int:
     asked = tyro.cli(Serve, prog="python -m gasp_rl.sandbox.server", config=(tyro.conf.EnumChoicesFromValues,))
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # which who is started in the background finds ignored
     try:
         server = Server(asked.socket, asked.config)
         with contextlib.closing(server):

@@ -48,8 +48,8 @@ PRELUDE: Final = (
     "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
 ).split()
 # Common in programs and slow to import: loaded before the fork, not in anybody's globals.
-PRELOAD: Final = "array cmath contextlib enum time threading".split()
-LARGE: Final = "statistics decimal fractions queue textwrap dataclasses inspect pprint traceback".split()
+PRELOAD: Final = "array contextlib enum time threading".split()
+LARGE: Final = "cmath statistics decimal fractions queue textwrap dataclasses inspect pprint traceback".split()
 """Three megabytes and as many tenths of a millisecond per fork: only in workers for programs that name one of these."""
 
 RECURSION_LIMIT: Final = 50_000
