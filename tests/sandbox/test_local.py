@@ -733,6 +733,16 @@ def test_a_machine_that_enforces_too_little_is_refused_in_one_line(monkeypatch: 
         LocalSandbox(SandboxConfig(min_level="L2"))
 
 
+def test_another_system_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    isolation.probe.cache_clear()
+
+    with pytest.raises(
+        SandboxError, match=r"^programs are confined by Linux, this is darwin: run gasp in a Linux [^\n]*$"
+    ):
+        LocalSandbox()
+
+
 def test_the_machine_can_be_described() -> None:
     assert isolation.describe().startswith(isolation.probe().level)
 

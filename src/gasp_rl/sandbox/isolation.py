@@ -104,6 +104,10 @@ def excuse(channel: socket.socket) -> str:
 @cache
 def probe() -> Isolation:
     """Start a worker at each level, from the strictest, until one holds."""
+    if not sys.platform.startswith("linux"):
+        raise SandboxError(
+            f"programs are confined by Linux, this is {sys.platform}: run gasp in a Linux container or VM"
+        )
     refused: list[tuple[Level, str]] = []
     for level in LEVELS:
         process, channel = start_worker(level, hash_seed=0)
