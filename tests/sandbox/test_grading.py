@@ -11,23 +11,14 @@ from gasp_rl.rollout import Judgement
 from gasp_rl.sandbox.base import Execution, Job, Result, Status
 from gasp_rl.sandbox.grading import Grade, Outcome, grade, grade_problems
 from gasp_rl.sandbox.judge import Verdict
-from gasp_rl.sandbox.scripted import ScriptedSandbox
+from gasp_rl.sandbox.scripted import ScriptedSandbox, failed, gave
 
 ADD_ONE = "def f(x):\n    return x + 1"
 NO_WORKER = Execution(Status.INFRA, (), "no worker")
 
 
-def gave(*values: str) -> Execution:
-    return Execution(Status.OK, tuple(Result(Status.OK, value) for value in values))
-
-
 def add_one(job: Job) -> Execution:
     return gave(*(str(int(text) + 1) for text in job.inputs))
-
-
-def failed(status: Status, *values: str) -> Execution:
-    """Some values, then an end."""
-    return Execution(status, (*gave(*values).results, Result(status, "", "why")), "why")
 
 
 def problem(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from gasp_rl.sandbox.base import Execution, Job
+from gasp_rl.sandbox.base import Execution, Job, Result, Status
 
 
 class ScriptedSandbox:
@@ -19,3 +19,13 @@ class ScriptedSandbox:
 
     def close(self) -> None:
         pass
+
+
+def gave(*values: str) -> Execution:
+    """A program that gave a value for every input."""
+    return Execution(Status.OK, tuple(Result(Status.OK, value) for value in values))
+
+
+def failed(status: Status, *values: str) -> Execution:
+    """Some values, then an end."""
+    return Execution(status, (*gave(*values).results, Result(status, "", "why")), "why")
