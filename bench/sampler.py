@@ -22,7 +22,7 @@ from gasp_rl.policy import llama
 from gasp_rl.policy.decoder import Room
 from gasp_rl.policy.engine import SampleRequest, SamplingParams
 from gasp_rl.policy.local import LocalEngine
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy
 from gasp_rl.policy.sampler import Sampler
 from gasp_rl.policy.stops import StopStrings
 from gasp_rl.problems.microcode.splits import load
@@ -206,7 +206,7 @@ def compare(
     engine: LocalEngine, title: str, prompts: Sequence[Prompt], n: int, limit: int, repeats: int, batches: Sequence[int]
 ) -> None:
     """`batches`: how many prompts `generate` gets at a time, the ways to be tried."""
-    encoded = [Policy(engine).encode(prompt) for prompt in prompts]
+    encoded = [EnginePolicy(engine).encode(prompt) for prompt in prompts]
     requests = [SampleRequest(prompt, n, SamplingParams(limit), seed) for seed, prompt in enumerate(encoded)]
     notes = record(engine, requests)
     tokens = ours(engine, requests)

@@ -2,7 +2,7 @@
 
 from gasp_rl.evaluate import evaluate
 from gasp_rl.policy.engine import SamplingParams
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy
 from gasp_rl.policy.scripted import ScriptedEngine
 from gasp_rl.problem import Problem, TestCase
 from gasp_rl.rollout import Evaluation
@@ -47,7 +47,7 @@ class Sandboxes:
 
 
 def run(sandboxes: Sandboxes) -> Evaluation:
-    policy = Policy(ScriptedEngine(reply))
+    policy = EnginePolicy(ScriptedEngine(reply))
     return evaluate(
         policy, MICRO, sandboxes, PROBLEMS, 4, SamplingParams(99), split="goalposts", step=3, seed=0
     )  # fmt: skip
@@ -83,7 +83,7 @@ def test_a_fault_of_ours_is_not_a_sample() -> None:
         return ScriptedSandbox(lambda _: Execution(Status.INFRA, (), "no worker"))
 
     evaluation = evaluate(
-        Policy(ScriptedEngine(reply)), MICRO, down, PROBLEMS[:1], 4, SamplingParams(99), split="test", step=0, seed=0
+        EnginePolicy(ScriptedEngine(reply)), MICRO, down, PROBLEMS[:1], 4, SamplingParams(99), split="test", step=0, seed=0
     )  # fmt: skip
 
     assert [(score.samples, score.passes) for score in evaluation.scores] == [(0, 0)]

@@ -21,14 +21,14 @@ from gasp_rl.learn.learner import Learner
 from gasp_rl.loop import Run, azr_iteration, gasp_iteration, rlvr_iteration, train
 from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.policy.local import LocalEngine
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy, Policy, RecordingPolicy
 from gasp_rl.problem import Problem
 from gasp_rl.problems.jsonl import read_problems
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.checkpoint import checkpoints, save_checkpoint
 from gasp_rl.runs.directory import RunDirectory, create_run, open_run, read_config
-from gasp_rl.runs.journal import Digests, Finished, GoalpostText, JournalWriter, Started, Stopped
+from gasp_rl.runs.journal import Digests, Finished, GoalpostText, IterationRecord, JournalWriter, Started, Stopped
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.cache import CachedSandbox
 from gasp_rl.sandbox.remote import open_sandbox
@@ -60,7 +60,7 @@ class ProblemSets:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a recipe's iteration is made of."""
+    """What a run is made of."""
 
     config: RunConfig
     sets: ProblemSets
@@ -71,11 +71,6 @@ class Parts:
     sandboxes: Sandboxes
     prompts: PromptSet
     observer: Observer
-
-    @property
-    def params(self) -> SamplingParams:
-        sampling = self.config.sampling
-        return SamplingParams(sampling.max_tokens, sampling.temperature, self.prompts.stop)
 
 
 def fresh_sandbox(config: SandboxConfig) -> Sandbox:
@@ -125,7 +120,9 @@ def _parts(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Itera
         sandbox = stack.enter_context(closing(sandboxes(config.sandbox)))
         learner = Learner(engine, config.learn, config.sampling.temperature)
         prompts = PROMPT_SETS[config.model.prompts]
-        yield Parts(config, sets, engine, Policy(engine, observer), learner, sandbox, sandboxes, prompts, observer)
+        yield Parts(
+            config, sets, engine, EnginePolicy(engine, observer), learner, sandbox, sandboxes, prompts, observer
+        )
 
 
 def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> None:
@@ -138,9 +135,14 @@ def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> Non
             parts.config.checkpoint.keep, parts.engine.save,
         )  # fmt: skip
 
+    recorder = RecordingPolicy(parts.policy)
+    iterate = iteration_of(
+        parts.config, parts.sets, recorder, parts.learner, parts.sandbox, parts.prompts, parts.observer,
+        past=journal.journal.iterations,
+    )  # fmt: skip
     run = Run(
         parts.config,
-        iterate=_iterate(parts, journal.journal.iterations),
+        iterate=lambda step: IterationRecord(iterate(step), recorder.take()),
         evaluate=lambda step: _evaluations(parts, step),
         conclude=lambda evaluations: _matched_draws(parts, evaluations),
         checkpoint=checkpoint,
@@ -230,39 +232,41 @@ def evaluate_model(
     params = SamplingParams(sampling.max_tokens, sampling.temperature, prompts.stop)
     with closing(LocalEngine.open(model, LearnConfig().token_budget)) as engine:
         return evaluate(
-            Policy(engine, observer), prompts, lambda: fresh_sandbox(sandbox), problems, samples, params,
+            EnginePolicy(engine, observer), prompts, lambda: fresh_sandbox(sandbox), problems, samples, params,
             split=split, step=0, seed=seed_of(seed, "evaluation"), grading=sandbox.grading,
         )  # fmt: skip
 
 
-def _iterate(parts: Parts, past: Sequence[Iteration]) -> Callable[[int], Iteration]:
+def iteration_of(
+    config: RunConfig,
+    sets: ProblemSets,
+    policy: Policy,
+    learner: Learner,
+    sandbox: Sandbox,
+    prompts: PromptSet,
+    observer: Observer,
+    *,
+    past: Sequence[Iteration],
+) -> Callable[[int], Iteration]:
     """The iteration that the settings describe, for a run that these are already done of."""
-    config, observer = parts.config, parts.observer
-    student = Student(parts.policy, parts.sandbox, parts.prompts, parts.params, observer, config.sandbox.grading)
+    params = SamplingParams(config.sampling.max_tokens, config.sampling.temperature, prompts.stop)
+    student = Student(policy, sandbox, prompts, params, observer, config.sandbox.grading)
     archive = NoveltyArchive(HashedEmbedder(), config.gasp.novelty if config.gasp else NoveltyConfig())
-    teacher = Teacher(
-        parts.policy, parts.sandbox, parts.prompts, parts.params, archive, student, config.student, observer
-    )
+    teacher = Teacher(policy, sandbox, prompts, params, archive, student, config.student, observer)
 
     iterations: list[Callable[[int], Iteration]] = []
     if gasp := config.gasp:
-        deck = GoalpostDeck(parts.sets.goalposts, config.seed)
+        deck = GoalpostDeck(sets.goalposts, config.seed)
         buffer = PracticeBuffer(gasp.buffer_capacity)
-        play = Play(
-            parts.policy, teacher, student, deck, archive, buffer, gasp, config.student, config.seed, observer
-        )  # fmt: skip
+        play = Play(policy, teacher, student, deck, archive, buffer, gasp, config.student, config.seed, observer)
         play.remember(past)
-        iterations.append(lambda step: gasp_iteration(play, parts.learner, gasp, step))
+        iterations.append(lambda step: gasp_iteration(play, learner, gasp, step))
     if azr := config.azr:
-        free = FreePlay(
-            parts.policy, teacher, student, parts.prompts, azr, config.student, config.seed, observer
-        )  # fmt: skip
+        free = FreePlay(policy, teacher, student, prompts, azr, config.student, config.seed, observer)
         free.remember(past)
-        iterations.append(lambda step: azr_iteration(free, parts.learner, step))
+        iterations.append(lambda step: azr_iteration(free, learner, step))
     if rlvr := config.rlvr:
-        iterations.append(
-            lambda step: rlvr_iteration(student, parts.learner, parts.sets.train, rlvr, config.seed, step)
-        )
+        iterations.append(lambda step: rlvr_iteration(student, learner, sets.train, rlvr, config.seed, step))
 
     def iterate(step: int) -> Iteration:
         made = [one(step) for one in iterations]
@@ -286,7 +290,7 @@ def _matched_draws(parts: Parts, evaluations: Sequence[Evaluation]) -> Iterator[
     if trained and parts.config.matched_draws:
         samples = parts.config.evaluate.samples * len(trained)
         with closing(LocalEngine.open(parts.config.model, parts.config.learn.token_budget)) as base:
-            yield _evaluate(parts, Policy(base, parts.observer), parts.sets.goalposts, samples, "matched_base", 0)
+            yield _evaluate(parts, EnginePolicy(base, parts.observer), parts.sets.goalposts, samples, "matched_base", 0)
 
 
 def _evaluate(

@@ -28,7 +28,8 @@ def gasp_iteration(play: Play, learner: Learner, cfg: GaspConfig, step: int) -> 
     for rung in cfg.ladder:  # the paper: lemma, then lift
         climb = play.propose(rung, frontier, step)  # rejection sampling: parse, validate, novelty, N tries, band
         update = learner.update(rung.name, climb.groups)
-        phases.append(Phase(rung.name, climb.proposals, (), update, climb.sampled_tokens, climb.dissimilarity))
+        tokens, dissimilarity = climb.sampled_tokens, climb.dissimilarity
+        phases.append(Phase(rung.name, climb.proposals, (), update, tokens, dissimilarity, climb.tries))
         frontier, accepted, tried = climb.frontier, [*accepted, *climb.accepted], [*tried, *climb.tried]
 
     practice = play.practise(play.practice_tasks(accepted, step), step)  # new tasks first, then from the buffer
@@ -45,7 +46,7 @@ def azr_iteration(play: FreePlay, learner: Learner, step: int) -> Iteration:
         free = play.propose(kind, step)
         practice = play.practise(play.practice_tasks(kind, free.accepted, step), step)
         tokens = free.sampled_tokens + practice.sampled_tokens
-        phases.append(Phase(str(kind), free.proposals, practice.answers, None, tokens))
+        phases.append(Phase(str(kind), free.proposals, practice.answers, None, tokens, tries=free.tries))
         groups += [*free.groups, *practice.groups]
     phases.append(Phase("joint update", update=learner.update("joint update", groups)))
     return Iteration(step, tuple(phases))
@@ -65,7 +66,7 @@ class Run:
     """A run made ready: what to do at each step, and where it is written down."""
 
     config: RunConfig
-    iterate: Callable[[int], Iteration]
+    iterate: Callable[[int], IterationRecord]
     evaluate: Callable[[int], Iterable[Evaluation]]
     """Evaluations of the current weights, after so many iterations."""
     conclude: Callable[[Sequence[Evaluation]], Iterable[Evaluation]]
@@ -97,9 +98,9 @@ def train(run: Run) -> None:
         record(run.evaluate(0))
     for step in range(done + 1, steps + 1):
         run.observer.iteration(step, steps)
-        iteration = run.iterate(step)
-        run.journal.append(IterationRecord(iteration))
-        for phase in iteration.phases:
+        made = run.iterate(step)
+        run.journal.append(made)
+        for phase in made.iteration.phases:
             if phase.update:
                 run.observer.update(phase.update)
         if step % run.config.evaluate.every == 0 or step == steps:

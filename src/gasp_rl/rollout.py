@@ -119,6 +119,10 @@ class Proposal:
     tries: int = 0
     """`passes` of `tries` student attempts were right (0 of 0 where it was not tried)."""
     reward: float = 0.0
+    prompt: str = ""
+    """Digest of the prompt that it answers."""
+    tokens: int = 0
+    """Of the completion."""
 
     @property
     def accepted(self) -> bool:
@@ -179,7 +183,7 @@ Advantages: TypeAlias = list[list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A student completion that was trained on, judged."""
+    """A student completion, judged: one that was trained on, or a try that measured a proposal's pass rate."""
 
     kind: Kind
     source: str
@@ -187,6 +191,22 @@ class Answer:
     judgement: Judgement
     detail: str
     reward: float
+    tokens: int = 0
+    """Of the completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What the policy wrote for one prompt: all that is needed to say it again without the model."""
+
+    seed: int
+    """Of the request; no two requests of an iteration have the same."""
+    prompt: str
+    """Its digest."""
+    texts: tuple[str, ...]
+    tokens: tuple[int, ...]
+    """How many each has."""
+    finished: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +228,8 @@ class UpdateStats:
     """Largest |log ratio| between learner and sampler over the trained tokens."""
     skipped: bool
     """True where there was nothing to learn from, or the gradient was not finite."""
+    advantages: tuple[tuple[float, ...], ...] = ()
+    """Of every rollout, by prompt; those that are 0 are not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +243,8 @@ class Phase:
     sampled_tokens: int = 0
     dissimilarity: float = 1.0
     """Of a rung's accepted proposals from those accepted before (arXiv:2603.15957 Eq. 7): near 0, diversity collapsed."""
+    tries: tuple[Answer, ...] = ()
+    """The student's tries at its candidates, in the order of the proposals. Left out where a journal is read as a whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 import pytest
 
 from gasp_rl.policy.engine import SamplingParams
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy, RecordingPolicy, prompt_digest
 from gasp_rl.policy.scripted import ScriptedEngine
-from gasp_rl.rollout import Message
+from gasp_rl.rollout import Draws, Message
 
 
 def echo(prompt: str, place: int, seed: int) -> str:
@@ -11,7 +11,7 @@ def echo(prompt: str, place: int, seed: int) -> str:
 
 
 def test_completions_come_with_the_place_of_their_prompt() -> None:
-    policy = Policy(ScriptedEngine(echo))
+    policy = EnginePolicy(ScriptedEngine(echo))
 
     answers = dict(policy.sample(["a", "b"], 2, SamplingParams(20), [7, 8]))
 
@@ -21,7 +21,7 @@ def test_completions_come_with_the_place_of_their_prompt() -> None:
 
 
 def test_a_completion_that_was_cut_off_says_so() -> None:
-    policy = Policy(ScriptedEngine(echo))
+    policy = EnginePolicy(ScriptedEngine(echo))
 
     [(_, [completion])] = policy.sample(["prompt"], 1, SamplingParams(6), [0])
 
@@ -31,7 +31,7 @@ def test_a_completion_that_was_cut_off_says_so() -> None:
 
 
 def test_a_stop_string_finishes_a_completion_and_stays_in_it() -> None:
-    policy = Policy(ScriptedEngine(echo))
+    policy = EnginePolicy(ScriptedEngine(echo))
 
     [(_, [completion])] = policy.sample(["prompt"], 1, SamplingParams(50, stop=("/0",)), [0])
 
@@ -40,7 +40,7 @@ def test_a_stop_string_finishes_a_completion_and_stays_in_it() -> None:
 
 
 def test_a_prompt_with_no_room_for_an_answer_gets_none() -> None:
-    policy = Policy(ScriptedEngine(echo, context=5))
+    policy = EnginePolicy(ScriptedEngine(echo, context=5))
 
     answers = dict(policy.sample(["abcd", "abcde", "abcdefgh", "a"], 3, SamplingParams(50), [0, 1, 2, 3]))
 
@@ -50,7 +50,7 @@ def test_a_prompt_with_no_room_for_an_answer_gets_none() -> None:
 
 
 def test_sampled_tokens_are_counted_over_calls() -> None:
-    policy = Policy(ScriptedEngine(lambda *_: "four"))
+    policy = EnginePolicy(ScriptedEngine(lambda *_: "four"))
 
     list(policy.sample(["x"], 3, SamplingParams(50), [0]))
     assert policy.sampled_tokens == 3 * 5  # the end of text is a token too
@@ -62,9 +62,25 @@ def test_messages_go_through_the_chat_template() -> None:
     engine = ScriptedEngine(echo)
     messages = (Message("system", "be brief"), Message("user", "hello"))
 
-    assert engine.tokenizer.decode(Policy(engine).encode(messages)) == "<system>be brief\n<user>hello\n<assistant>"
+    assert (
+        engine.tokenizer.decode(EnginePolicy(engine).encode(messages)) == "<system>be brief\n<user>hello\n<assistant>"
+    )
 
 
 def test_every_prompt_needs_a_seed() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        list(Policy(ScriptedEngine(echo)).sample(["a", "b"], 1, SamplingParams(2), [0]))
+        list(EnginePolicy(ScriptedEngine(echo)).sample(["a", "b"], 1, SamplingParams(2), [0]))
+
+
+def test_a_recording_policy_keeps_what_it_passed_on_until_it_is_taken() -> None:
+    policy = RecordingPolicy(EnginePolicy(ScriptedEngine(echo, context=6)))
+
+    answers = dict(policy.sample(["a", "too long"], 2, SamplingParams(4), [7, 8]))
+
+    assert [c.text for c in answers[0]] == ["a/0/", "a/1/"]
+    assert set(policy.take()) == {
+        Draws(7, prompt_digest("a"), ("a/0/", "a/1/"), (4, 4), (False, False)),
+        Draws(8, prompt_digest("too long"), (), (), ()),
+    }
+    assert policy.take() == ()
+    assert policy.sampled_tokens == 8

@@ -1,12 +1,18 @@
+import base64
+import hashlib
+import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +22,7 @@ from gasp_rl.errors import RunError
 from gasp_rl.rollout import (
     Answer,
     Axis,
+    Draws,
     Evaluation,
     Iteration,
     Judgement,
@@ -39,12 +46,13 @@ from gasp_rl.runs.journal import (
     Started,
     Stopped,
     read_journal,
+    read_whole,
 )
 
 CONFIG = RunConfig(recipe="demo", gasp=GaspConfig())
 
 # Any text and any number a run can produce, but for those the journal is documented to change.
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.just("#0123456789abcdef")
 numbers = st.floats(allow_nan=False)
 counts = st.integers(0, 10**9)
 
@@ -72,6 +80,14 @@ phases = st.builds(
     st.none() | updates,
     counts,
 )
+draws = st.builds(
+    Draws,
+    counts,
+    texts,
+    st.lists(texts, max_size=2).map(tuple),
+    st.lists(counts, max_size=2).map(tuple),
+    st.lists(st.booleans(), max_size=2).map(tuple),
+)
 scores = st.builds(ProblemScore, texts, counts, counts, counts, texts)
 records = st.one_of(
     st.builds(
@@ -87,6 +103,14 @@ records = st.one_of(
     ),
     st.builds(Finished, texts),
     st.builds(Stopped, texts),
+)
+
+
+tried_phases = st.builds(Phase, texts, tries=st.lists(answers, max_size=2).map(tuple))
+traced = st.builds(
+    IterationRecord,
+    st.builds(Iteration, counts, st.lists(tried_phases, max_size=2).map(tuple)),
+    st.lists(draws, max_size=2).map(tuple),
 )
 
 
@@ -110,6 +134,64 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     write(path, *written)
 
     assert read_journal(path) == Journal(tuple(written))
+
+
+@given(written=st.lists(traced, max_size=3))
+def test_draws_and_tries_are_read_back_where_they_are_asked_for(
+    tmp_path_factory: pytest.TempPathFactory, written: list[Record]
+) -> None:
+    path = tmp_path_factory.mktemp("run") / "journal.jsonl"
+
+    write(path, *written)
+
+    assert list(read_whole(path)) == written
+    assert all(not phase.tries for one in read_journal(path).iterations for phase in one.phases)
+
+
+def test_a_long_text_lies_once_in_a_line_and_compressed(tmp_path: Path) -> None:
+    program = "def f(x):\n    return sorted(x)[::-1] + [len(x)] * 3\n"
+    proposal = Proposal("p1", "lemma", text=program, program=program)
+    tries = (Answer(Kind.INDUCTION, "p1", program, Judgement.CORRECT, "", 1.0),) * 100
+    record = IterationRecord(Iteration(1, (Phase("lemma", (proposal,), tries=tries),)))
+
+    data = write(tmp_path / "j", record)
+
+    assert b"sorted" not in data
+    line = json.loads(data)
+    address = line["record"]["iteration"]["phases"][0]["proposals"][0]["program"]
+    assert address == "#" + hashlib.sha256(program.encode()).hexdigest()[:16]
+    assert json.loads(zlib.decompress(base64.b64decode(line["texts"]))) == [program]
+
+
+def test_a_journal_of_schema_1_is_still_read_and_gone_on_with(tmp_path: Path) -> None:
+    text = "# what a model wrote once, longer than what is kept in place today"
+    body = msgspec.json.encode(iteration(1, text))
+    checksum = hashlib.sha256(body).hexdigest()[:16]
+    line = b'{"schema":1,"sum":"%s","record":%s}\n' % (checksum.encode(), body)
+    (tmp_path / "j").write_bytes(line)
+
+    write(tmp_path / "j", iteration(2))
+
+    assert [record.iteration.step for record in read_whole(tmp_path / "j") if isinstance(record, IterationRecord)] == [
+        1,
+        2,
+    ]
+    assert read_journal(tmp_path / "j").iterations[0].phases[0].proposals[0].text == text
+
+
+def test_a_corrupt_line_is_named_with_what_is_whole_and_how_to_go_on(tmp_path: Path) -> None:
+    write(tmp_path / "j", Started(CONFIG, "0.1"), iteration(1), iteration(2), iteration(3))
+    lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"step":2', b'"step":7')
+    (tmp_path / "j").write_bytes(b"".join(lines))
+
+    with pytest.raises(RunError, match=r"line 3 is corrupt .*2 lines before it are whole, up to iteration 1") as caught:
+        read_journal(tmp_path / "j")
+
+    advice = re.search(r"rest: (.*), then gasp resume", str(caught.value))
+    assert advice
+    subprocess.run(advice[1], shell=True, check=True)
+    assert len(read_journal(tmp_path / "j").iterations) == 1
 
 
 def test_a_number_that_is_not_finite_survives(tmp_path: Path) -> None:
@@ -190,9 +272,9 @@ def test_a_missing_line_is_noticed(tmp_path: Path) -> None:
 
 def test_a_newer_schema_is_refused_even_in_the_last_line(tmp_path: Path) -> None:
     data = write(tmp_path / "j", iteration(1))
-    (tmp_path / "j").write_bytes(data.replace(b'{"schema":1', b'{"schema":2'))
+    (tmp_path / "j").write_bytes(data.replace(b'{"schema":2', b'{"schema":3'))
 
-    with pytest.raises(RunError, match="has schema 2, this gasp-rl reads 1"):
+    with pytest.raises(RunError, match="has schema 3, this gasp-rl reads 2"):
         read_journal(tmp_path / "j")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from gasp_rl.config import LearnConfig, SandboxConfig, StudentRewards
 from gasp_rl.learn.learner import Learner
 from gasp_rl.policy.engine import SamplingParams
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy
 from gasp_rl.policy.scripted import ScriptedEngine
 from gasp_rl.problem import Problem, TestCase
 from gasp_rl.progress import Silent
@@ -85,7 +85,7 @@ def practised(replies: list[str]) -> tuple[Practice, ScriptedEngine, int]:
     engine = ScriptedEngine(lambda _prompt, sample, _seed: replies[sample])
     accident = Accident(LocalSandbox(SandboxConfig(workers=1)))
     with contextlib.closing(accident):
-        student = Student(Policy(engine), accident, MICRO, SamplingParams(99), Silent())
+        student = Student(EnginePolicy(engine), accident, MICRO, SamplingParams(99), Silent())
         practice = student.practise([real(DOUBLE)], len(replies), [7], StudentRewards())
     Learner(engine, LearnConfig(advantages="grpo"), temperature=1.0).update("problems", practice.groups)
     return practice, engine, accident.killed

@@ -9,7 +9,7 @@ from gasp_rl.config import AzrConfig, LearnConfig, NoveltyConfig, StudentRewards
 from gasp_rl.learn.learner import Learner
 from gasp_rl.loop import azr_iteration
 from gasp_rl.policy.engine import SamplingParams
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy
 from gasp_rl.policy.scripted import ScriptedEngine
 from gasp_rl.progress import Silent
 from gasp_rl.rollout import Iteration, Kind, Rejection
@@ -46,7 +46,7 @@ def half_right(prompt: str, sample: int, seed: int) -> str:
 
 def game(reply: Callable[[str, int, int], str] = half_right) -> tuple[FreePlay, ScriptedEngine]:
     engine, sandbox, params, observer = ScriptedEngine(reply), ScriptedSandbox(sorts), SamplingParams(400), Silent()
-    policy = Policy(engine)
+    policy = EnginePolicy(engine)
     student = Student(policy, sandbox, MICRO, params, observer)
     archive = NoveltyArchive(HashedEmbedder(), NoveltyConfig())
     teacher = Teacher(policy, sandbox, MICRO, params, archive, student, StudentRewards(), observer)

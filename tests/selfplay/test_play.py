@@ -16,7 +16,7 @@ from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.learn.learner import Learner
 from gasp_rl.loop import gasp_iteration
 from gasp_rl.policy.engine import SamplingParams
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy
 from gasp_rl.policy.scripted import ScriptedEngine
 from gasp_rl.problem import Problem
 from gasp_rl.progress import Silent
@@ -109,7 +109,7 @@ def game(
     seed: int = 0,
 ) -> Game:
     engine, prompts, sandbox = ScriptedEngine(reply), Prompts(), ScriptedSandbox(execute)
-    policy, params, observer = Policy(engine), SamplingParams(64), Silent()
+    policy, params, observer = EnginePolicy(engine), SamplingParams(64), Silent()
     student = Student(policy, sandbox, prompts, params, observer)
     archive = NoveltyArchive(HashedEmbedder(), cfg.novelty)
     teacher = Teacher(policy, sandbox, prompts, params, archive, student, StudentRewards(), observer)

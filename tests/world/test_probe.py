@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from gasp_rl.config import LEMMA, LIFT
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy, Policy
 from gasp_rl.policy.scripted import Reply, ScriptedEngine
 from gasp_rl.problems.microcode.draw import fits, output_of, read_input
 from gasp_rl.problems.microcode.operations import read_program, read_statement
@@ -42,7 +42,7 @@ def silent(prompt: str, sample: int, seed: int) -> str:
 
 
 def policy(reply_with: Reply = perfect) -> Policy:
-    return Policy(ScriptedEngine(reply_with))
+    return EnginePolicy(ScriptedEngine(reply_with))
 
 
 def test_a_perfect_student_passes_everything_and_a_silent_one_nothing() -> None:

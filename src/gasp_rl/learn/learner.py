@@ -6,14 +6,14 @@ from statistics import fmean
 
 from gasp_rl.config import LearnConfig
 from gasp_rl.learn.advantages import Estimator, estimator
-from gasp_rl.policy.engine import Engine, Loss, OptimParams, TrainItem
-from gasp_rl.rollout import Role, RolloutGroup, UpdateStats
+from gasp_rl.policy.engine import Loss, OptimParams, Trainer, TrainItem
+from gasp_rl.rollout import Advantages, Role, RolloutGroup, UpdateStats
 
 
 class Learner:
     """Turns rollout groups into one update of the engine's weights and publishes them to the sampler."""
 
-    def __init__(self, engine: Engine, cfg: LearnConfig, temperature: float) -> None:
+    def __init__(self, engine: Trainer, cfg: LearnConfig, temperature: float) -> None:
         self._engine = engine
         self._cfg = cfg
         self._temperature = temperature
@@ -24,11 +24,12 @@ class Learner:
         """One update from all rollouts of a phase. Masked rollouts take no part at all; rollouts whose advantage is
         zero count in the denominator but are not run, since they add nothing to the gradient.
         """
-        items = train_items(groups, (credit or self._estimator)(groups), self._cfg)
+        advantages = (credit or self._estimator)(groups)
+        items = train_items(groups, advantages, self._cfg)
         scored = [r for group in groups for r in group.rollouts if not r.masked]
         mean_reward = fmean(r.reward for r in scored) if scored else 0.0
         if not items:
-            return UpdateStats(phase, 0, 0, mean_reward, 0.0, 0.0, 0.0, 0.0, skipped=True)
+            return UpdateStats(phase, 0, 0, mean_reward, 0.0, 0.0, 0.0, 0.0, True, _frozen(advantages))
 
         loss = Loss(denominator(groups, self._cfg), self._cfg.clip_low, self._cfg.clip_high, self._temperature)
         step = self._engine.forward_backward(items, loss).result()
@@ -44,6 +45,7 @@ class Learner:
             entropy=step.entropy,
             ratio_max=step.log_ratio_max,
             skipped=optim.skipped,
+            advantages=_frozen(advantages),
         )
 
 
@@ -78,6 +80,10 @@ def denominator(groups: Sequence[RolloutGroup], cfg: LearnConfig) -> float:
             return float(sum(tokens > 0 for tokens in pool_tokens.values()))
         case "constant":
             return cfg.constant
+
+
+def _frozen(advantages: Advantages) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(credit) for credit in advantages)
 
 
 def _weight(cfg: LearnConfig, tokens: int, pool_tokens: int) -> float:

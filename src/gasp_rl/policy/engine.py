@@ -117,7 +117,17 @@ class Tokenizer(Protocol):
         ...
 
 
-class Engine(Protocol):
+class Trainer(Protocol):
+    """What learns: accumulates gradients, steps, and hands the new weights to whatever samples."""
+
+    def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]: ...
+
+    def optim_step(self, params: OptimParams) -> Future[OptimStats]: ...
+
+    def publish(self) -> Future[int]: ...
+
+
+class Engine(Trainer, Protocol):
     """A model that samples and learns.
 
     1. `sample` answers in an order, and batches in a way, that depend only on the requests and on token counts.
@@ -145,12 +155,6 @@ class Engine(Protocol):
     def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:
         """The learner's log-probs of each item's completion tokens."""
         ...
-
-    def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]: ...
-
-    def optim_step(self, params: OptimParams) -> Future[OptimStats]: ...
-
-    def publish(self) -> Future[int]: ...
 
     def save(self, path: Path) -> None: ...
 

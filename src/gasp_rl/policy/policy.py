@@ -1,23 +1,52 @@
-"""What the algorithm sees of an engine: prompts in, completions out. Knows nothing of weights or gradients."""
+"""What the algorithm sees of a model: prompts in, completions out. Knows nothing of weights or gradients."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
 
 from gasp_rl.policy.engine import Engine, Sample, SampleRequest, SamplingParams, Stop
 from gasp_rl.progress import Observer, Silent
-from gasp_rl.rollout import Completion, Prompt
+from gasp_rl.rollout import Completion, Draws, Prompt
 
 
-class Policy:
-    """Sample completions from an engine, and count what that cost."""
+class Policy(Protocol):
+    """Something that completes prompts."""
+
+    @property
+    def sampled_tokens(self) -> int:
+        """Tokens sampled so far: the compute that arms of a comparison are matched by."""
+        ...
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """Token ids of a prompt: raw text as it is, messages under the model's chat template."""
+        ...
+
+    def sample(
+        self, prompts: Sequence[Prompt], n: int, params: SamplingParams, seeds: Sequence[int]
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Yield (place of prompt, its n completions) as prompts finish, in an order that the prompts and seeds decide.
+
+        A prompt that leaves the context no room for a single token gets no completions.
+        """
+        ...
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """The start of the SHA-256 of a prompt: two prompts are the same if theirs is."""
+    return hashlib.sha256(msgspec.json.encode(prompt)).hexdigest()[:16]
+
+
+class EnginePolicy:
+    """Samples completions from an engine, and counts what that cost."""
 
     def __init__(self, engine: Engine, observer: Observer | None = None) -> None:
         self._engine = engine
         self._observer = observer or Silent()
         self.sampled_tokens = 0
-        """Tokens sampled so far: the compute that arms of a comparison are matched by."""
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        """Token ids of a prompt: raw text as it is, messages under the model's chat template."""
         tokenizer = self._engine.tokenizer
         match prompt:
             case str():
@@ -28,10 +57,6 @@ class Policy:
     def sample(
         self, prompts: Sequence[Prompt], n: int, params: SamplingParams, seeds: Sequence[int]
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yield (place of prompt, its n completions) as prompts finish, in an order that the prompts and seeds decide.
-
-        A prompt that leaves the context no room for a single token gets no completions.
-        """
         requests, places = [], []
         for place, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             tokens = self.encode(prompt)
@@ -51,3 +76,40 @@ class Policy:
     def _completion(self, sample: Sample) -> Completion:
         text = self._engine.tokenizer.decode(sample.tokens)
         return Completion(sample.tokens, sample.logprobs, text, sample.stop is not Stop.LENGTH, sample.version)
+
+
+class RecordingPolicy:
+    """Passes on what another policy writes, and keeps it until it is taken."""
+
+    def __init__(self, inner: Policy) -> None:
+        self._inner = inner
+        self._draws: list[Draws] = []
+
+    @property
+    def sampled_tokens(self) -> int:
+        return self._inner.sampled_tokens
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        return self._inner.encode(prompt)
+
+    def sample(
+        self, prompts: Sequence[Prompt], n: int, params: SamplingParams, seeds: Sequence[int]
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        for place, completions in self._inner.sample(prompts, n, params, seeds):
+            self._draws.append(_draws(seeds[place], prompts[place], completions))
+            yield place, completions
+
+    def take(self) -> tuple[Draws, ...]:
+        """What was written since this was last asked, in order."""
+        taken, self._draws = tuple(self._draws), []
+        return taken
+
+
+def _draws(seed: int, prompt: Prompt, completions: Sequence[Completion]) -> Draws:
+    return Draws(
+        seed,
+        prompt_digest(prompt),
+        texts=tuple(completion.text for completion in completions),
+        tokens=tuple(len(completion.tokens) for completion in completions),
+        finished=tuple(completion.finished for completion in completions),
+    )

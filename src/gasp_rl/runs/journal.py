@@ -1,16 +1,13 @@
 """The journal: the only truth of a run. One record per line, only ever appended, no times in it.
 
-A line is `{"schema": 1, "sum": "...", "record": {...}}`. Its sum is taken over the sum of the line before and the
-bytes of the record, so a line that was changed, lost or moved is found. What a crash can leave is a torn last line: it is
-dropped, with a note, when the journal is next opened.
+How a line is written, and how a changed or lost one is found, is in `lines`. What a crash can leave is a torn last
+line: it is dropped, with a note, when the journal is next opened.
 """
 
 import fcntl
-import hashlib
-import math
 import os
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -18,9 +15,8 @@ import msgspec
 
 from gasp_rl.config import RunConfig
 from gasp_rl.errors import RunError
-from gasp_rl.rollout import Evaluation, Iteration
-
-SCHEMA = 1
+from gasp_rl.rollout import Answer, Draws, Evaluation, Iteration
+from gasp_rl.runs.lines import SCHEMA, Line, NewerSchemaError, decode_line, encode_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,11 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
 
 
 class IterationRecord(msgspec.Struct, frozen=True, tag="iteration"):
+    """Its draws and the tries of its phases are written as the line's trace: `read_whole` gives them back."""
+
     iteration: Iteration
+    draws: tuple[Draws, ...] = ()
+    """All that was sampled, in order."""
 
 
 class EvaluationRecord(msgspec.Struct, frozen=True, tag="evaluation"):
@@ -106,14 +106,18 @@ class Journal:
 
 
 def read_journal(path: Path) -> Journal:
-    """Read a journal that may still be growing. Nothing is changed on disk."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from error
-
-    journal, _ = _read(data, path)
+    """Read a journal that may still be growing, without its traces. Nothing is changed on disk."""
+    journal, _ = _gather(path)
     return journal
+
+
+def read_whole(path: Path) -> Iterator[Record]:
+    """The records one by one, with their traces, which are too much to hold together."""
+    for line in _lines(path, notes=[]):
+        record, trace = line.record, line.content.trace
+        if isinstance(record, IterationRecord) and trace:
+            record = _with_trace(record, msgspec.convert(trace, _Trace, strict=False))
+        yield record
 
 
 class JournalWriter:
@@ -129,7 +133,7 @@ class JournalWriter:
 
         try:
             self._lock()
-            self.journal, self._marks = _read(path.read_bytes(), path)
+            self.journal, self._marks = _gather(path)
             self._cut()
             _sync_directory(path.parent)
         except BaseException:
@@ -145,7 +149,7 @@ class JournalWriter:
     def append(self, record: Record) -> None:
         """Write one record. Afterwards it is on disk whole, or, if this raises, not at all."""
         mark = self._marks[-1]
-        line, checksum = _encode(record, mark.sum)
+        line, checksum = encode_line(*_parted(record), mark.sum)
 
         try:
             self._cut()  # an interrupt may have kept the cut below from happening
@@ -211,86 +215,80 @@ class _Mark:
 
 _START = _Mark(0, "")
 
-_WHOLE_OR_TORN = re.compile(rb"[^\n]*\n|[^\n]+$")
+
+class _Trace(msgspec.Struct, frozen=True):
+    draws: tuple[Draws, ...]
+    tries: tuple[tuple[Answer, ...], ...]
+    """Of each phase."""
 
 
-class _Line(msgspec.Struct):
-    schema: int
-    sum: str
-    record: msgspec.Raw
+def _parted(record: Record) -> tuple[Record, _Trace | None]:
+    """What most readers want, and the rest."""
+    if not isinstance(record, IterationRecord):
+        return record, None
+    phases = record.iteration.phases
+    trace = _Trace(record.draws, tuple(phase.tries for phase in phases))
+    bare = replace(record.iteration, phases=tuple(replace(phase, tries=()) for phase in phases))
+    return IterationRecord(bare), trace
 
 
-_line_decoder = msgspec.json.Decoder(_Line)
-_record_decoder = msgspec.json.Decoder(Record, strict=False)  # lax for the texts "nan" and "inf", see _storable
+def _with_trace(record: IterationRecord, trace: _Trace) -> IterationRecord:
+    phases = [replace(p, tries=tries) for p, tries in zip(record.iteration.phases, trace.tries, strict=True)]
+    return IterationRecord(replace(record.iteration, phases=tuple(phases)), trace.draws)
 
 
-def _encode(record: Record, previous: str) -> tuple[bytes, str]:
-    body = msgspec.json.encode(_storable(msgspec.to_builtins(record)))
-    checksum = _checksum(previous, body)
-    return msgspec.json.encode(_Line(SCHEMA, checksum, msgspec.Raw(body))) + b"\n", checksum
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    end: int
+    """Bytes of the file up to here."""
+    content: Line
+    record: Record
 
 
-def _checksum(previous: str, body: bytes) -> str:
-    return hashlib.sha256(previous.encode() + body).hexdigest()[:16]
-
-
-def _storable(value: object) -> object:
-    """The value with what JSON cannot hold changed: numbers that are not finite become text, lone surrogates, which a
-    model may well print, become question marks.
-    """
-    match value:
-        case dict():
-            return {key: _storable(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_storable(item) for item in value]
-        case float() if not math.isfinite(value):
-            return str(value)
-        case str() if not value.isascii():
-            return value.encode("utf-8", "replace").decode() if _has_surrogates(value) else value
-        case _:
-            return value
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text)
-
-
-def _read(data: bytes, path: Path) -> tuple[Journal, list[_Mark]]:
-    """All whole records and where each ends. A last line that cannot be read is left out; any other is an error."""
-    lines = _WHOLE_OR_TORN.findall(data)
+def _gather(path: Path) -> tuple[Journal, list[_Mark]]:
+    """All whole records and where each ends."""
+    notes: list[str] = []
     records: list[Record] = []
     marks = [_START]
-    for number, line in enumerate(lines, start=1):
-        try:
-            record, checksum = _decode(line, marks[-1].sum)
-        except _NewerSchemaError as error:
-            raise RunError(
-                f"{path} line {number} has schema {error}, this gasp-rl reads {SCHEMA}: use a newer one"
-            ) from error
-        except (msgspec.MsgspecError, ValueError) as error:
-            if number < len(lines):
-                raise RunError(f"{path} line {number} is corrupt ({error}); restore the file from a copy") from error
-            note = f"the last record (line {number}) was incomplete and is left out: {error}"
-            return Journal(tuple(records), (note,)), marks
-        records.append(record)
-        marks.append(_Mark(marks[-1].end + len(line), checksum))
-    return Journal(tuple(records)), marks
+    for line in _lines(path, notes):
+        records.append(line.record)
+        marks.append(_Mark(line.end, line.content.sum))
+    return Journal(tuple(records), tuple(notes)), marks
 
 
-class _NewerSchemaError(Exception):
-    pass
+def _lines(path: Path, notes: list[str]) -> Iterator[_Numbered]:
+    """Each line that is whole. A last one that cannot be read is left out and noted; any other is an error."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
+        end, checksum, iterations = 0, "", 0
+        for number, line in enumerate(file, start=1):
+            try:
+                content = decode_line(line, checksum)
+                record: Record = msgspec.convert(content.record, Record, strict=False)
+            except NewerSchemaError as error:
+                raise RunError(
+                    f"{path} line {number} has schema {error}, this gasp-rl reads {SCHEMA}: use a newer one"
+                ) from error
+            except (msgspec.MsgspecError, ValueError) as error:
+                if file.read(1):
+                    raise _corrupt(path, number, iterations, error) from error
+                notes.append(f"the last record (line {number}) was incomplete and is left out: {error}")
+                return
+            end, checksum = end + len(line), content.sum
+            iterations += isinstance(record, IterationRecord)
+            yield _Numbered(end, content, record)
 
 
-def _decode(line: bytes, previous: str) -> tuple[Record, str]:
-    if not line.endswith(b"\n"):
-        raise ValueError("it has no end")
-    read = _line_decoder.decode(line)
-    if read.schema > SCHEMA:
-        raise _NewerSchemaError(read.schema)
-    if read.sum != _checksum(previous, bytes(read.record)):
-        raise ValueError("its checksum does not fit")
-    record: Record = _record_decoder.decode(read.record)
-    return record, read.sum
+def _corrupt(path: Path, number: int, iterations: int, cause: Exception) -> RunError:
+    whole = f"The {number - 1} lines before it are whole" + (f", up to iteration {iterations}" if iterations else "")
+    cut = f"head -n {number - 1} {path.name} > whole && mv whole {path.name}"
+    return RunError(
+        f"{path} line {number} is corrupt ({cause}). {whole}. Restore the file from a copy, or give up the rest: "
+        f"cd {path.parent} && {cut}, then gasp resume {path.parent}"
+    )
 
 
 def _write_all(file: int, data: bytes) -> None:

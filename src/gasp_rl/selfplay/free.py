@@ -10,11 +10,11 @@ from gasp_rl.config import AzrConfig, StudentRewards
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.policy.policy import Policy
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Iteration, Kind, Pair, Proposal, Rejection, Role, Rollout, RolloutGroup, Task
+from gasp_rl.rollout import Answer, Iteration, Kind, Pair, Proposal, Rejection, Role, Rollout, RolloutGroup, Task
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
 from gasp_rl.selfplay.rewards import free_reward
 from gasp_rl.selfplay.student import Practice, Student, abduction, deduction, induction
-from gasp_rl.selfplay.teacher import Teacher, Written
+from gasp_rl.selfplay.teacher import Teacher, Written, tries
 from gasp_rl.streams import seed_of, stream
 
 FREE_KINDS = (Kind.ABDUCTION, Kind.DEDUCTION, Kind.INDUCTION)
@@ -32,6 +32,7 @@ class FreeProposals:
     proposals: tuple[Proposal, ...]
     groups: tuple[RolloutGroup, ...]
     sampled_tokens: int = 0
+    tries: tuple[Answer, ...] = ()
 
     @property
     def accepted(self) -> tuple[Proposal, ...]:
@@ -118,7 +119,7 @@ class FreePlay:
             if group
         ]
         tokens = self.policy.sampled_tokens - before
-        return FreeProposals(tuple(one.proposal for one in scored), tuple(groups), tokens)
+        return FreeProposals(tuple(one.proposal for one in scored), tuple(groups), tokens, tries(scored))
 
     def _scored(self, kind: Kind, written: Sequence[Written], seed: int) -> list[Written]:
         valid = [one.proposal for one in written if one.proposal.accepted]
@@ -127,7 +128,7 @@ class FreePlay:
         rates = iter(self.student.attempt(tasks, self.cfg.tries, seeds, self.student_rewards))
         scored = []
         for one in written:
-            proposal = one.proposal
+            proposal, rate = one.proposal, None
             if proposal.accepted:
                 rate = next(rates)
                 # AZR: a proposal that could not be tried counts as never solved.
@@ -135,7 +136,7 @@ class FreePlay:
                 proposal = replace(proposal, passes=rate.passes, tries=rate.tries, reward=reward)
             elif proposal.rejection is not Rejection.SANDBOX_FAULT:
                 proposal = replace(proposal, reward=self.cfg.invalid_reward)
-            scored.append(replace(one, proposal=proposal))
+            scored.append(replace(one, proposal=proposal, tried=rate))
         return scored
 
     def _references(self, kind: Kind, seed: int, place: int) -> list[Proposal]:

@@ -13,7 +13,7 @@ from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.policy.policy import Policy
 from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Axis, Iteration, Proposal, RolloutGroup, Task
+from gasp_rl.rollout import Answer, Axis, Iteration, Proposal, RolloutGroup, Task
 from gasp_rl.selfplay.novelty import NoveltyArchive
 from gasp_rl.selfplay.student import Practice, Student, abduction, deduction, induction, real
 from gasp_rl.selfplay.teacher import Foothold, Teacher
@@ -32,6 +32,8 @@ class Climb:
     sampled_tokens: int = 0
     dissimilarity: float = 1.0
     """Of what was accepted from what had been accepted before (arXiv:2603.15957 Eq. 7)."""
+    tries: tuple[Answer, ...] = ()
+    """All of the student's tries."""
 
     @property
     def accepted(self) -> tuple[Proposal, ...]:
@@ -86,6 +88,7 @@ class Play:
         proposals: list[Proposal] = []
         groups: list[RolloutGroup] = []
         tried: list[RolloutGroup] = []
+        tries: list[Answer] = []
         above: list[Foothold] = []
         distances: list[float] = []
         for attempt in range(self.cfg.max_attempts if self.cfg.rejection_sampling else 1):
@@ -95,6 +98,7 @@ class Play:
             lesson = self.teacher.propose(rung, [slot.foothold for slot in slots], self.cfg, seed)
             groups.extend(lesson.groups)
             tried.extend(lesson.tried if self.cfg.reuse_tries else ())
+            tries.extend(lesson.tries)
             for slot, written in zip(slots, lesson.proposals, strict=True):
                 proposals.extend(written)
                 slot.tries += self.cfg.tries_per_round
@@ -106,10 +110,10 @@ class Play:
             self.archive.add(fresh)
             slots = self._next_slots(rung, slots, step, attempt, enough=len(proposals) >= self.cfg.min_programs)
         self.buffer.add([foothold.previous for foothold in above if foothold.previous])
-        tokens = self.policy.sampled_tokens - before
         return Climb(
-            tuple(proposals), tuple(groups), tuple(above), tuple(tried), tokens, fmean(distances) if distances else 1.0
-        )
+            tuple(proposals), tuple(groups), tuple(above), tuple(tried), self.policy.sampled_tokens - before,
+            fmean(distances) if distances else 1.0, tuple(tries),
+        )  # fmt: skip
 
     def practice_tasks(self, accepted: Sequence[Proposal], step: int) -> list[Task]:
         """New tasks first, the rest from the buffer; each turned into one of the kinds, uniformly (arXiv:2603.15957 §3.3.2)."""

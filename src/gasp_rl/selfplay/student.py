@@ -37,6 +37,7 @@ class Tried:
     passes: int
     tries: int
     group: RolloutGroup
+    answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +81,21 @@ class Student:
         for task, judged in zip(tasks, self._answer(tasks, tries, seeds), strict=True):
             counted = [one.judgement for one in judged if one.judgement is not Judgement.SANDBOX_FAULT]
             passes = sum(judgement is Judgement.CORRECT for judgement in counted)
-            tried.append(Tried(passes, len(counted), self._group(task, judged, rewards)))
+            group = self._group(task, judged, rewards)
+            tried.append(Tried(passes, len(counted), group, _answers(task, judged, group)))
         return tried
 
     def practise(self, tasks: Sequence[Task], n: int, seeds: Sequence[int], rewards: StudentRewards) -> Practice:
         """Answer each task `n` times, to be trained on."""
-        groups, answers = [], []
+        groups: list[RolloutGroup] = []
+        answers: list[Answer] = []
         before = self._policy.sampled_tokens
         for task, judged in zip(tasks, self._answer(tasks, n, seeds), strict=True):
             group = self._group(task, judged, rewards)
-            for one, rollout in zip(judged, group.rollouts, strict=True):
-                text, reward = one.completion.text, rollout.reward
-                answers.append(Answer(task.kind, task.source, text, one.judgement, one.detail, reward))
-                self._observer.answer(answers[-1])
             groups.append(group)
+            answers += _answers(task, judged, group)
+        for answer in answers:
+            self._observer.answer(answer)
         return Practice(tuple(groups), tuple(answers), self._policy.sampled_tokens - before)
 
     def _group(self, task: Task, judged: Sequence[_Judged], rewards: StudentRewards) -> RolloutGroup:
@@ -144,6 +146,16 @@ class Student:
         for index, verdict in grade_answers(self._sandbox, kind, readable(), self._grading):
             key, completion = waiting[index]
             judged[key] = _Judged(completion, verdict.judgement, verdict.detail)
+
+
+def _answers(task: Task, judged: Sequence[_Judged], group: RolloutGroup) -> tuple[Answer, ...]:
+    return tuple(
+        Answer(
+            task.kind, task.source, one.completion.text, one.judgement, one.detail, rollout.reward,
+            len(one.completion.tokens),
+        )
+        for one, rollout in zip(judged, group.rollouts, strict=True)
+    )  # fmt: skip
 
 
 def ask(prompts: PromptSet, task: Task) -> Prompt:

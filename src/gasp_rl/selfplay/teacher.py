@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 
 from gasp_rl.config import GaspConfig, RungConfig, StudentRewards
 from gasp_rl.policy.engine import SamplingParams
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import Policy, prompt_digest
 from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Axis, Completion, Pair, Prompt, Proposal, Rejection, Role, Rollout, RolloutGroup
+from gasp_rl.rollout import Answer, Axis, Completion, Pair, Prompt, Proposal, Rejection, Role, Rollout, RolloutGroup
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.judge import Program, check
 from gasp_rl.selfplay.novelty import NoveltyArchive
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
 from gasp_rl.selfplay.rewards import rejection_reward, rung_reward
-from gasp_rl.selfplay.student import Student, induction
+from gasp_rl.selfplay.student import Student, Tried, induction
 from gasp_rl.streams import seed_of
 
 
@@ -42,7 +42,7 @@ class Written:
 
     completion: Completion
     proposal: Proposal
-    tried: RolloutGroup | None = None
+    tried: Tried | None = None
     """The student's tries, once there are any."""
 
 
@@ -56,6 +56,8 @@ class Lesson:
     """What the teacher can learn from."""
     tried: tuple[RolloutGroup, ...]
     """The student's tries at what was accepted."""
+    tries: tuple[Answer, ...]
+    """All of the student's tries."""
 
 
 class Teacher:
@@ -113,7 +115,8 @@ class Teacher:
                 )
                 for prompt, group in zip(prompts, regrouped, strict=True)
             ),
-            tried=tuple(one.tried for one in flat if one.tried and one.proposal.accepted),
+            tried=tuple(one.tried.group for one in flat if one.tried and one.proposal.accepted),
+            tries=tries(flat),
         )
 
     def write(
@@ -135,7 +138,10 @@ class Teacher:
             for place, completions in self._policy.sample(prompts, n, self._params, seeds):
                 for sample, completion in enumerate(completions):
                     proposal = replace(
-                        blank(place, completion.text), id=_proposal_id(seed, place, sample, completion.text)
+                        blank(place, completion.text),
+                        id=_proposal_id(seed, place, sample, completion.text),
+                        prompt=prompt_digest(prompts[place]),
+                        tokens=len(completion.tokens),
                     )
                     match read(place, completion.text):
                         case Unreadable(reason):
@@ -190,9 +196,14 @@ class Teacher:
             if one.proposal.accepted:
                 tried = next(attempts)
                 proposal = replace(one.proposal, passes=tried.passes, tries=tried.tries)
-                one = replace(one, proposal=_in_band(proposal, rung, cfg), tried=tried.group)  # noqa: PLW2901
+                one = replace(one, proposal=_in_band(proposal, rung, cfg), tried=tried)  # noqa: PLW2901
             estimated.append(one)
         return estimated
+
+
+def tries(written: Sequence[Written]) -> tuple[Answer, ...]:
+    """The student's tries at these, in their order."""
+    return tuple(answer for one in written if one.tried for answer in one.tried.answers)
 
 
 def _in_band(proposal: Proposal, rung: RungConfig, cfg: GaspConfig) -> Proposal:

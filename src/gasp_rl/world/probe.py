@@ -18,7 +18,7 @@ import tyro
 from gasp_rl.config import LEMMA, LIFT, ModelConfig, RungConfig
 from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.policy.local import LocalEngine
-from gasp_rl.policy.policy import Policy
+from gasp_rl.policy.policy import EnginePolicy, Policy
 from gasp_rl.problem import Problem
 from gasp_rl.problems.microcode.draw import (
     NORMAL,
@@ -298,7 +298,7 @@ def probe(policy: Policy, cfg: ProbeConfig) -> None:
 def main(model: ModelConfig = ModelConfig(), cfg: ProbeConfig = QUICK) -> None:  # noqa: B008  (a frozen value)
     """Measure a model of the embedded world."""
     with contextlib.closing(LocalEngine.open(model)) as engine:
-        probe(Policy(engine), cfg)
+        probe(EnginePolicy(engine), cfg)
 
 
 if __name__ == "__main__":
