@@ -1,8 +1,9 @@
 """What counts as the same task: the embedder's blind spots are chosen, and its rates are measured."""
 
+import hashlib
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -15,7 +16,7 @@ from gasp_rl.config import NoveltyConfig
 from gasp_rl.problems.microcode.draw import Prior, draw_composition, draw_step
 from gasp_rl.problems.microcode.operations import OPERATIONS, REDUCERS, Composition, Family, behaviour
 from gasp_rl.rollout import Proposal
-from gasp_rl.selfplay.novelty import HashedEmbedder, NoveltyArchive, normalised
+from gasp_rl.selfplay.novelty import FUSE, HashedEmbedder, Neighbour, NoveltyArchive, Vectors, normalised
 
 EMBEDDER = HashedEmbedder()
 DUPLICATE = NoveltyConfig().threshold
@@ -298,3 +299,128 @@ def test_dissimilarity_is_the_mean_distance_to_one_rungs_items() -> None:
 
     assert archive.dissimilarity([task("new")], "lemma") == pytest.approx(np.mean(single), abs=1e-5)
     assert archive.dissimilarity([task("new")], "lift") == pytest.approx(0, abs=1e-5)
+
+
+# Exactness: sums of multiples of 1/16 have no rounding error, so what follows is equality, not nearness
+
+
+class Signs:
+    """Every content is a corner of a cube in 16 dimensions: +-1/4 in each, chosen by its hash. Few enough to tie often."""
+
+    name = "signs"
+    digest = ""
+
+    def __init__(self) -> None:
+        self.embedded = 0
+
+    def embed(self, texts_and_codes: Sequence[tuple[str, str]]) -> tuple[Vectors, Vectors]:
+        self.embedded += len(texts_and_codes)
+        texts, codes = ([self.corner(content[which]) for content in texts_and_codes] for which in (0, 1))
+        return np.array(texts, np.float32).reshape(-1, 16), np.array(codes, np.float32).reshape(-1, 16)
+
+    @staticmethod
+    def corner(content: str) -> list[float]:
+        bits = int.from_bytes(hashlib.sha256(content.encode()).digest()[:2], "big")
+        return [0.25 if bits >> place & 1 else -0.25 for place in range(16)]
+
+
+def similarity(one: Proposal, other: Proposal, cfg: NoveltyConfig) -> float:
+    """By the definition, in integers as far as it goes."""
+    cosines = [
+        np.array([[float(np.dot(Signs.corner(a), Signs.corner(b)))]])
+        for a, b in ((one.message, other.message), (one.program, other.program))
+    ]
+    return round(float(FUSE[cfg.fuse](cosines[0], cosines[1], cfg.text_weight)[0, 0]), 6)
+
+
+def nearest_by_hand(one: Proposal, accepted: Sequence[Proposal], cfg: NoveltyConfig) -> Neighbour:
+    """Every accepted item in scope is looked at; the first of the most similar ones counts."""
+    found = Neighbour()
+    for other in accepted:
+        if (cfg.scope == "union" or other.rung == one.rung) and (
+            near := similarity(one, other, cfg)
+        ) > found.similarity:
+            found = Neighbour(near, other.id, near > cfg.threshold)
+    return found
+
+
+settings = st.builds(
+    NoveltyConfig, threshold=st.sampled_from([0.0, 0.3, 0.5, 0.95]), fuse=st.sampled_from(["mean", "any", "all"]),
+    scope=st.sampled_from(["union", "own"]),
+)  # fmt: skip
+rungs = st.sampled_from(["lemma", "lift", "leap"])
+tasks = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("stuvwxyz"), rungs), max_size=14).map(
+    lambda drawn: [task(str(n), message, program, rung) for n, (message, program, rung) in enumerate(drawn)]
+)
+
+
+@given(settings, tasks, st.integers(0, 14), st.integers(1, 6))
+def test_the_nearest_is_that_of_looking_at_all(cfg: NoveltyConfig, items: list[Proposal], n: int, block: int) -> None:
+    archive = NoveltyArchive(Signs(), cfg, block)
+    accepted, asked = items[:n], items[n:]
+    archive.add(accepted[: n // 2])
+    archive.add(accepted[n // 2 :])
+
+    assert archive.nearest(asked) == [nearest_by_hand(one, accepted, cfg) for one in asked]
+
+
+@given(settings, tasks, st.integers(0, 14), st.integers(1, 6))
+def test_screening_a_batch_is_asking_and_adding_one_by_one(
+    cfg: NoveltyConfig, items: list[Proposal], n: int, block: int
+) -> None:
+    at_once, one_by_one = NoveltyArchive(Signs(), cfg, block), NoveltyArchive(Signs(), cfg, block)
+    for archive in (at_once, one_by_one):
+        archive.add(items[:n])
+
+    screened = at_once.screen(items[n:])
+
+    for one, neighbour in zip(items[n:], screened, strict=True):
+        assert [neighbour] == one_by_one.nearest([one])
+        one_by_one.add([] if neighbour.duplicate else [one])
+
+
+@given(settings, tasks, st.integers(0, 14), st.integers(1, 6), rungs)
+def test_dissimilarity_is_that_of_all_pairs(
+    cfg: NoveltyConfig, items: list[Proposal], n: int, block: int, rung: str
+) -> None:
+    archive = NoveltyArchive(Signs(), cfg, block)
+    archive.add(items[:n])
+
+    distances = [1 - similarity(a, b, cfg) for a in items[n:] for b in items[:n] if b.rung == rung]
+
+    expected = np.mean(distances) if distances else 1.0
+    assert archive.dissimilarity(items[n:], rung) == pytest.approx(expected, abs=1e-6)
+
+
+def test_real_vectors_give_the_cosine_to_six_digits() -> None:
+    rng = random.Random(4)
+    items = [task(str(n), c.statement, c.program) for n, c in enumerate(compositions(120, rng))]
+    archive = NoveltyArchive(EMBEDDER, NoveltyConfig(), block=32)
+    archive.add(items[:100])
+
+    found = archive.nearest(items[100:])
+
+    texts, codes = (
+        vectors.astype(np.float64) for vectors in EMBEDDER.embed([(item.message, item.program) for item in items])
+    )
+    exact = 0.04 * texts[100:] @ texts[:100].T + 0.96 * codes[100:] @ codes[:100].T
+    assert [near.similarity for near in found] == pytest.approx(exact.max(axis=1), abs=1e-6)
+    assert [exact[row, int(near.id)] for row, near in enumerate(found)] == pytest.approx(exact.max(axis=1), abs=1e-6)
+
+
+def test_a_long_run_embeds_no_more_than_a_short_one() -> None:
+    embedder = Signs()
+    archive = NoveltyArchive(embedder, NoveltyConfig(threshold=1.0))
+    past = [task(str(n), f"say {n}", f"return {n}") for n in range(9000)]
+    archive.add(past)
+    embedder.embedded = 0
+
+    fresh = [task(f"new {n}", f"say {n}", f"return -{n}") for n in range(10)]
+    screened = archive.screen(fresh)
+    archive.dissimilarity(fresh[:5], "lemma")
+    archive.add(fresh[:5])
+
+    assert embedder.embedded == len(fresh)
+    assert screened == [nearest_by_hand(one, [*past, *fresh[:place]], NoveltyConfig(threshold=1.0))
+                        for place, one in enumerate(fresh)]  # fmt: skip
+    assert len(archive) == 9005

@@ -223,7 +223,7 @@ class _Normaliser:
 
 
 def _bound(scope: ast.AST, depth: int) -> dict[str, str]:
-    """Names that a function, class, lambda or comprehension binds, numbered by first appearance."""
+    """RungNumbers that a function, class, lambda or comprehension binds, numbered by first appearance."""
     names: dict[str, None] = {}
     pending = list(ast.iter_child_nodes(scope))[::-1]
     while pending:
@@ -284,6 +284,10 @@ def _grams(items: Sequence[str], n: int) -> list[str]:
 
 
 Similarities: TypeAlias = NDArray[np.float64]
+RungNumbers: TypeAlias = NDArray[np.int32]
+"""One per item, equal for items of the same rung."""
+_Content: TypeAlias = tuple[str, str]
+"""Message and program: all that the vectors depend on."""
 
 
 def fused_by_mean(texts: Similarities, codes: Similarities, text_weight: float) -> Similarities:
@@ -310,50 +314,95 @@ class Neighbour:
     duplicate: bool = False
 
 
-class NoveltyArchive:
-    """Every item ever accepted, searched exactly: one matrix product over all of them."""
+BLOCK = 4096
+"""Items compared in one matrix product: their similarities to a batch stay in the processor's cache."""
 
-    def __init__(self, embedder: Embedder, cfg: NoveltyConfig) -> None:
+
+@dataclass(slots=True)
+class _Block:
+    """Accepted items, side by side; the room behind the last one is not yet used."""
+
+    texts: Vectors
+    codes: Vectors
+    rungs: RungNumbers
+    used: int = 0
+
+    @property
+    def room(self) -> int:
+        return len(self.rungs) - self.used
+
+    def add(self, texts: Vectors, codes: Vectors, rungs: RungNumbers) -> None:
+        place = slice(self.used, self.used + len(rungs))
+        self.texts[place], self.codes[place], self.rungs[place] = texts, codes, rungs
+        self.used += len(rungs)
+
+
+class NoveltyArchive:
+    """Every item ever accepted, searched exactly: a matrix product over all of them, a block at a time."""
+
+    def __init__(self, embedder: Embedder, cfg: NoveltyConfig, block: int = BLOCK) -> None:
         self._embedder = embedder
         self._cfg = cfg
+        self._block = block
         self._ids: list[str] = []
-        self._rungs: list[str] = []
-        self._texts = np.empty((0, 0), np.float32)
-        self._codes = np.empty((0, 0), np.float32)
+        self._rungs: dict[str, int] = {}
+        self._blocks: list[_Block] = []
+        self._screened: dict[_Content, tuple[Vectors, Vectors]] = {}
+        """Vectors of the last batch that was screened: what of it is accepted need not be embedded again."""
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def add(self, accepted: Sequence[Proposal]) -> None:
-        if not accepted:
-            return
-        texts, codes = self._embed(accepted)
-        self._texts = _grown(self._texts, len(self), texts)
-        self._codes = _grown(self._codes, len(self), codes)
-        self._ids += [proposal.id for proposal in accepted]
-        self._rungs += [proposal.rung for proposal in accepted]
+        start = 0
+        while start < len(accepted):
+            room = self._blocks[-1].room if self._blocks else 0
+            part = accepted[start : start + (room or self._block)]
+            texts, codes = self._embed(part)
+            if not room:
+                self._blocks.append(_empty_block(self._block, texts.shape[1], codes.shape[1]))
+            self._blocks[-1].add(texts, codes, self._numbers(part))
+            self._ids += [proposal.id for proposal in part]
+            start += len(part)
 
     def nearest(self, proposals: Sequence[Proposal]) -> list[Neighbour]:
-        """For each, the most similar accepted item in scope."""
-        found = []
-        for proposal, row in zip(proposals, self._similarities(proposals), strict=True):
-            in_scope = np.where(self._in_scope(proposal.rung, self._rungs), row, -1.0)
-            found.append(self._neighbour(in_scope, self._ids))
-        return found
+        """For each, the most similar accepted item in scope; the earliest of several."""
+        if not proposals:
+            return []
+        rungs = self._numbers(proposals)
+        places = np.zeros(len(proposals), np.int64)
+        highest = np.full(len(proposals), -1.0)
+        start = 0
+        for block, similarities in self._similarities(*self._embed(proposals)):
+            self._leave_out_of_scope(similarities, rungs, block.rungs[: block.used])
+            place = similarities.argmax(axis=1)
+            here = similarities[np.arange(len(proposals)), place]
+            higher = here > highest
+            places[higher], highest[higher] = start + place[higher], here[higher]
+            start += block.used
+        return [
+            self._neighbour(similarity, self._ids[place] if self._ids else "")
+            for similarity, place in zip(highest.tolist(), places.tolist(), strict=True)
+        ]
 
     def screen(self, proposals: Sequence[Proposal]) -> list[Neighbour]:
         """As `nearest`, where each is also compared with those before it in the batch that are no duplicates."""
         if not proposals:
             return []
         texts, codes = self._embed(proposals)
+        self._screened = dict(zip(map(_content, proposals), zip(texts, codes, strict=True), strict=True))
+
         among = self._fuse(texts @ texts.T, codes @ codes.T)
-        ids = [proposal.id for proposal in proposals]
-        rungs = [proposal.rung for proposal in proposals]
+        rungs = self._numbers(proposals)
+        self._leave_out_of_scope(among, rungs, rungs)
         fresh = np.zeros(len(proposals), bool)
         screened = []
         for place, accepted in enumerate(self.nearest(proposals)):
-            earlier = np.where(fresh & self._in_scope(rungs[place], rungs), among[place], -1.0)
-            neighbour = max(accepted, self._neighbour(earlier, ids), key=lambda near: near.similarity)
+            earlier = np.where(fresh, among[place], -1.0)
+            first = int(earlier.argmax())
+            neighbour = max(
+                accepted, self._neighbour(float(earlier[first]), proposals[first].id), key=lambda near: near.similarity
+            )
             fresh[place] = not neighbour.duplicate
             screened.append(neighbour)
         return screened
@@ -363,47 +412,54 @@ class NoveltyArchive:
 
         Call it before the batch is added; 1 where there is nothing to compare.
         """
-        members = np.array([name == rung for name in self._rungs], bool)
-        if not proposals or not members.any():
+        number = self._rungs.get(rung)
+        members = sum(int((block.rungs[: block.used] == number).sum()) for block in self._blocks)
+        if not proposals or not members:
             return 1.0
-        return round(float(1.0 - self._similarities(proposals)[:, members].mean()), 6)
+        total = 0.0
+        for block, similarities in self._similarities(*self._embed(proposals)):
+            total += float(similarities[:, block.rungs[: block.used] == number].sum())
+        return round(1.0 - total / (len(proposals) * members), 6)
 
     def _embed(self, proposals: Sequence[Proposal]) -> tuple[Vectors, Vectors]:
-        return self._embedder.embed([(proposal.message, proposal.program) for proposal in proposals])
+        new = list({content: None for content in map(_content, proposals) if content not in self._screened})
+        known = self._screened
+        if new:
+            known = known | dict(zip(new, zip(*self._embedder.embed(new), strict=True), strict=True))
+        texts, codes = zip(*(known[_content(proposal)] for proposal in proposals), strict=True)
+        return np.stack(texts), np.stack(codes)
 
-    def _similarities(self, proposals: Sequence[Proposal]) -> Similarities:
-        """One row per proposal, one column per accepted item."""
-        if not proposals or not self._ids:
-            return np.zeros((len(proposals), len(self._ids)))
-        texts, codes = self._embed(proposals)
-        return self._fuse(texts @ self._texts[: len(self)].T, codes @ self._codes[: len(self)].T)
+    def _numbers(self, proposals: Sequence[Proposal]) -> RungNumbers:
+        """Of their rungs."""
+        return np.array([self._rungs.setdefault(p.rung, len(self._rungs)) for p in proposals], np.int32)
+
+    def _similarities(self, texts: Vectors, codes: Vectors) -> Iterator[tuple[_Block, Similarities]]:
+        """Of each block: one row per proposal, one column per accepted item."""
+        for block in self._blocks:
+            yield block, self._fuse(texts @ block.texts[: block.used].T, codes @ block.codes[: block.used].T)
 
     def _fuse(self, texts: Vectors, codes: Vectors) -> Similarities:
         fused = FUSE[self._cfg.fuse](texts.astype(np.float64), codes.astype(np.float64), self._cfg.text_weight)
-        return np.round(fused, 6)  # the last bits of a matrix product depend on its shape; a journal must not
+        np.round(fused, 6, out=fused)  # the last bits of a matrix product depend on its shape; a journal must not
+        return fused
 
-    def _in_scope(self, rung: str, rungs: Sequence[str]) -> NDArray[np.bool_]:
-        if self._cfg.scope == "union":
-            return np.ones(len(rungs), bool)
-        return np.array([other == rung for other in rungs], bool)
+    def _leave_out_of_scope(self, similarities: Similarities, rows: RungNumbers, columns: RungNumbers) -> None:
+        if self._cfg.scope == "own":
+            similarities[rows[:, None] != columns] = -1.0
 
-    def _neighbour(self, similarities: Similarities, ids: Sequence[str]) -> Neighbour:
-        if similarities.size == 0:
-            return Neighbour()
-        place = int(similarities.argmax())
-        similarity = float(similarities[place])
+    def _neighbour(self, similarity: float, identity: str) -> Neighbour:
         if similarity <= 0:
             return Neighbour()
-        return Neighbour(similarity, ids[place], similarity > self._cfg.threshold)
+        return Neighbour(similarity, identity, similarity > self._cfg.threshold)
 
 
-def _grown(matrix: Vectors, used: int, rows: Vectors) -> Vectors:
-    """The matrix with these rows after the first `used`; its room doubles when it is full."""
-    needed = used + len(rows)
-    if needed > len(matrix):
-        larger = np.empty((max(needed, 2 * len(matrix)), rows.shape[1]), np.float32)
-        if used:  # an empty matrix has no width yet
-            larger[:used] = matrix[:used]
-        matrix = larger
-    matrix[used:needed] = rows
-    return matrix
+def _content(proposal: Proposal) -> _Content:
+    return proposal.message, proposal.program
+
+
+def _empty_block(items: int, text_dimensions: int, code_dimensions: int) -> _Block:
+    return _Block(
+        np.empty((items, text_dimensions), np.float32),  # memory that is not used costs nothing
+        np.empty((items, code_dimensions), np.float32),
+        np.empty(items, np.int32),
+    )
