@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -75,6 +76,10 @@ def test_paths_are_read() -> None:
         (["train", "azr", "--azr.pairs", "1"], "azr.pairs must be at least 2, got 1"),
         (["evaluate", "micro", "--samples", "0"], "samples must be at least 1, got 0"),
         (["problems", "split", "a.jsonl", "--share", "2"], "share must be between 0 and 1, got 2.0"),
+        (["problems", "split", "a.jsonl", "--test-from", "soon"], "test-from must be a date like 2024-08-01, got 'soon'"),
+        (["problems", "split", "a.jsonl", "--test-from", "2024-07-01"], "test-from must be 2024-08-01 or later, got '2024-07-01'"),
+        (["problems", "split", "a.jsonl", "--test-til", "2025-01-01"], "unknown option --test-til; did you mean --test-until?"),
+        (["problems", "split"], "files must be one or more, got ()"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_one_line_with_the_fix(args: list[str], line: str) -> None:
@@ -160,19 +165,75 @@ def test_a_problem_file_is_counted(capsys: pytest.CaptureFixture[str], problems:
     assert main(["problems", "inspect", str(problems)]) == 0
 
     out = capsys.readouterr().out
-    assert "2 problems, 0 left out" in out
+    assert "2 problems of form gasp, 0 left out" in out
     assert "1 to 1 shown, 1 to 1 hidden" in out
     assert "2024-05-01 to 2024-09-01" in out
     assert "\x1b" not in out
 
 
+def test_the_counts_are_given_as_json_too(capsys: pytest.CaptureFixture[str], problems: Path) -> None:
+    assert main(["problems", "inspect", str(problems), "--json"]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert (found["format"], found["problems"], found["usable"], found["excluded"]) == ("gasp", 2, 2, 0)
+    assert (found["malformed"], found["first_malformed"]) == (0, None)
+
+
+def test_a_malformed_row_is_named_after_the_counts_and_is_a_fault_unless_it_is_skipped(
+    capsys: pytest.CaptureFixture[str], problems: Path
+) -> None:
+    problems.write_text(PROBLEMS + '{"id": 7, "public_tests": []}\n')
+
+    assert main(["problems", "inspect", str(problems), "--json"]) == 2
+    said = capsys.readouterr()
+    assert main(["problems", "inspect", str(problems), "--skip-malformed"]) == 0
+    skipping = capsys.readouterr()
+
+    first = {"line": 3, "field": "id", "reason": "Expected `str`, got `int`"}
+    assert json.loads(said.out)["first_malformed"] == first
+    assert json.loads(said.out)["problems"] == 2
+    assert said.err == f"gasp: {problems}:3: id: Expected `str`, got `int`\n"
+    assert "malformed  1 row, first line 3: id: Expected `str`, got `int`" in skipping.out
+    assert skipping.err == ""
+
+
 def test_a_problem_file_is_cut_by_date_and_nothing_is_overwritten(problems: Path) -> None:
-    cut = ["problems", "split", str(problems), "--since", "2024-08-01"]
+    out = problems.parent / "parts"
+    cut = ["problems", "split", str(problems), "--out", str(out)]
 
     assert main(cut) == 0
-    assert [p.id for p in read_problems(problems.with_suffix(".train.jsonl")).problems] == ["a"]
-    assert [p.id for p in read_problems(problems.with_suffix(".validation.jsonl")).problems] == ["b"]
+    assert [p.id for p in read_problems(out / "train.jsonl").problems] == ["a"]
+    assert [p.id for p in read_problems(out / "validation.jsonl").problems] == ["b"]
+    assert {path.name for path in out.iterdir()} == {"train.jsonl", "validation.jsonl"}
     assert main(cut) == 2
+
+
+def test_without_a_directory_a_split_only_counts(capsys: pytest.CaptureFixture[str], problems: Path) -> None:
+    assert main(["problems", "split", str(problems)]) == 0
+
+    assert "train      before 2024-08-01              1  unlike the 601 of the paper\n" in capsys.readouterr().out
+    assert [path.name for path in problems.parent.iterdir()] == [problems.name]
+
+
+def test_at_random_a_problem_goes_the_same_way_whatever_else_is_in_the_file(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(n), "statement": "", "public_tests": [], "hidden_tests": [{"input": "1", "output": "1"}]}
+        for n in range(90)
+    ]
+    for name, kept in (("all", rows), ("half", rows[::2])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, kept)))
+        assert (
+            main(
+                ["problems", "split", str(tmp_path / f"{name}.jsonl"), "--share", "0.3", "--out", str(tmp_path / name)]
+            )
+            == 0
+        )
+
+    chosen = {
+        name: {p.id for p in read_problems(tmp_path / name / "validation.jsonl").problems} for name in ("all", "half")
+    }
+    assert 15 < len(chosen["all"]) < 40
+    assert chosen["half"] == {name for name in chosen["all"] if int(name) % 2 == 0}
 
 
 def test_the_filters_take_the_settings_of_their_runs() -> None:

@@ -12,7 +12,15 @@ from typing import TypeAlias
 import msgspec
 
 from gasp_rl import __version__
-from gasp_rl.config import LearnConfig, ModelConfig, NoveltyConfig, RunConfig, SamplingConfig, SandboxConfig
+from gasp_rl.config import (
+    LearnConfig,
+    ModelConfig,
+    NoveltyConfig,
+    ReadingConfig,
+    RunConfig,
+    SamplingConfig,
+    SandboxConfig,
+)
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.errors import ConfigError, ProblemFileError
@@ -23,7 +31,7 @@ from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.policy.local import LocalEngine
 from gasp_rl.policy.policy import EnginePolicy, Policy, RecordingPolicy
 from gasp_rl.problem import Problem
-from gasp_rl.problems.jsonl import read_problems
+from gasp_rl.problems.jsonl import read_problems, skipped
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.checkpoint import checkpoints, save_checkpoint
@@ -114,7 +122,7 @@ def resume_run(root: Path, observer: Observer, sandboxes: Sandboxes = fresh_sand
 @contextmanager
 def _parts(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Iterator[Parts]:
     """Everything a run needs, opened; closed afterwards."""
-    sets = load_problems(config)
+    sets = load_problems(config, observer)
     with ExitStack() as stack:
         engine = stack.enter_context(closing(LocalEngine.open(config.model, config.learn.token_budget)))
         sandbox = stack.enter_context(closing(sandboxes(config.sandbox)))
@@ -190,25 +198,27 @@ def _differences(name: str, before: object, now: object) -> Iterator[str]:
         yield f"{name}: {before} -> {now}"
 
 
-def load_problems(config: RunConfig) -> ProblemSets:
+def load_problems(config: RunConfig, observer: Observer) -> ProblemSets:
     """Read the problem sets that the recipe uses."""
     named = config.problems
-    goalposts = problem_set(named.goalposts, "goalposts")
+    goalposts = problem_set(named.goalposts, "goalposts", named.reading, observer)
     if named.max_goalposts:
         goalposts = goalposts[: named.max_goalposts]
-    train = problem_set(named.train, "train") if config.rlvr else ()
-    validation = problem_set(named.validation, "validation")
+    train = problem_set(named.train, "train", named.reading, observer) if config.rlvr else ()
+    validation = problem_set(named.validation, "validation", named.reading, observer)
     if config.evaluate.validation_problems:
         validation = validation[: config.evaluate.validation_problems]
     return ProblemSets(goalposts, train, validation)
 
 
-def problem_set(name: str, split: str) -> tuple[Problem, ...]:
-    """`micro` names the embedded split, "" none at all, anything else a file."""
+def problem_set(name: str, split: str, reading: ReadingConfig, observer: Observer) -> tuple[Problem, ...]:
+    """`micro` names the embedded split, "" none at all, anything else a file. Rows that were skipped are noted."""
     if not name:
         return ()
     path = Path(str(files("gasp_rl"))) / "data" / "microcode" / f"{split}.jsonl" if name == "micro" else Path(name)
-    found = read_problems(path)
+    found = read_problems(path, reading)
+    if found.malformed:
+        observer.note(skipped(path, found.malformed))
     if not found.problems:
         reasons = Counter(row.reason for row in found.excluded).most_common(1)
         left_out = f"all {len(found.excluded)} are left out, most for: {reasons[0][0]}" if reasons else "it is empty"

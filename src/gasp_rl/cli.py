@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -18,29 +17,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
+import msgspec
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from gasp_rl import __version__
-from gasp_rl.config import EvaluateConfig, ModelConfig, RunConfig, SamplingConfig, SandboxConfig, require
-from gasp_rl.errors import ConfigError, GaspError, ProblemFileError, RunError
-from gasp_rl.problems.jsonl import read_problems, write_problems
+from gasp_rl.config import EvaluateConfig, ModelConfig, ReadingConfig, RunConfig, SamplingConfig, SandboxConfig, require
+from gasp_rl.errors import ConfigError, GaspError, RunError
+from gasp_rl.problems.jsonl import complaint, read_rows
+from gasp_rl.problems.split import Windows
 from gasp_rl.progress import Observer, Several
 from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr, rlvr
 from gasp_rl.report.text import visible
 from gasp_rl.report.words import evaluated, plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
 from gasp_rl.runs.journal import Finished, Journal, read_journal
-from gasp_rl.streams import stream
 
-UNNAMED = frozenset({"config", "recipe", "size", "command"})
+UNNAMED = frozenset({"config", "recipe", "size", "command", "windows", "rows"})
 """Fields whose own fields are flags without a prefix."""
-
-COMMONEST = 6
-"""Values named in a count."""
 
 Config: TypeAlias = Annotated[RunConfig, arg(name="")]
 """Settings whose flags carry no prefix: `--gasp.min-programs 32`."""
+
+
+Rows: TypeAlias = Annotated[ReadingConfig, arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,7 @@ class Evaluate:
     samples: int = 100
     """Draws per problem."""
     seed: int = 0
+    rows: Rows = field(default_factory=ReadingConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=EvaluateConfig().temperature))
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
@@ -191,24 +192,37 @@ class Export:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Read a problem file and say what is in it, and what was left out and why."""
+    """Read a problem file and say what is in it, of which form, and what was left out and why."""
 
     file: Positional[Path]
+    """A problem file of any form that docs/problems.md lists."""
+    json: bool = False
+    """Print one JSON object instead: {"format", "problems", "usable", "excluded", "malformed", "first_malformed", ...}."""
+    rows: Rows = field(default_factory=ReadingConfig)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Cut a problem file in two, NAME.train.jsonl and NAME.validation.jsonl beside it, by date or at random."""
+    """Cut problem files into train, validation and test, by the paper's dates or others, or at random.
 
-    file: Positional[Path]
-    since: str = ""
-    """Problems of this date (YYYY-MM-DD) or later become validation; those without a date stay in train."""
-    share: float = 0.1
-    """Without a date: the share that becomes validation."""
+    Says how many problems fall where. Without --out nothing is written.
+    """
+
+    files: Positional[tuple[Path, ...]]
+    """Problem files, cut as if they were one."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Where to write train.jsonl, validation.jsonl and test.jsonl."""
+    windows: Annotated[Windows, arg(name="")] = field(default_factory=Windows)
+    share: float | None = None
+    """At random instead: about this share becomes validation, the rest train."""
     seed: int = 0
+    json: bool = False
+    """Print one JSON object instead: {"train", "validation", "test", "later", "undated", "published", ...}."""
+    rows: Rows = field(default_factory=ReadingConfig)
 
     def __post_init__(self) -> None:
-        require(0.0 <= self.share <= 1.0, "share", "between 0 and 1", self.share)
+        require(len(self.files) > 0, "files", "one or more", self.files)
+        require(self.share is None or 0.0 <= self.share <= 1.0, "share", "between 0 and 1", self.share)
 
 
 @dataclass(frozen=True)
@@ -364,8 +378,8 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
             export(run, to)
         case Problems(inner) | World(inner) | UseSandbox(inner):
             execute(inner)
-        case Inspect(file):
-            inspect(file)
+        case Inspect():
+            inspect(command)
         case Split():
             split(command)
         case Draw(out):
@@ -433,8 +447,8 @@ def evaluate(asked: Evaluate) -> None:
     from gasp_rl.build import evaluate_model, problem_set
     from gasp_rl.report.live import LiveView
 
-    problems = problem_set(asked.problems, asked.split)
     with LiveView(f"gasp evaluate {asked.problems}") as view:
+        problems = problem_set(asked.problems, asked.split, asked.rows, view)
         view.phase("evaluate", plural(len(problems), "problem"))
         found = evaluate_model(
             asked.model, asked.sandbox, asked.sampling, problems, asked.samples,
@@ -503,48 +517,23 @@ def export(root: Path, to: Path) -> None:
     print(f"{to} can be loaded with transformers.AutoModelForCausalLM.from_pretrained")
 
 
-def inspect(file: Path) -> None:
-    """Count what is there, and name what is not used and why."""
-    found = read_problems(file)
-    print(f"{file}: {plural(len(found.problems), 'problem')}, {len(found.excluded)} left out")
-    for title, values in (
-        ("source", [p.source or "not given" for p in found.problems]),
-        ("difficulty", [p.difficulty or "not given" for p in found.problems]),
-        ("answer", [f"{p.io_mode.value}, {p.compare.kind.value}" for p in found.problems]),
-        ("left out", [one.reason for one in found.excluded]),
-    ):
-        counted = [f"{n} {visible(value)}" for value, n in Counter(values).most_common(COMMONEST)]
-        more = len(set(values)) - len(counted)
-        if counted:
-            print(f"  {title:<11}" + "; ".join(counted) + (f"; {more} more kinds" if more > 0 else ""))
-    if found.problems:
-        shown = [len(p.public_tests) for p in found.problems]
-        hidden = [len(p.hidden_tests) for p in found.problems]
-        ranges = f"{min(shown)} to {max(shown)} shown, {min(hidden)} to {max(hidden)} hidden"
-        print(f"  tests      {ranges}; {hidden.count(0)} problems have no hidden one")
-    dates = sorted(p.date for p in found.problems if p.date)
-    if dates:
-        print(f"  dates      {dates[0]} to {dates[-1]}")
-    print(f"  reference  {sum(bool(p.reference) for p in found.problems)} have a program known to solve them")
+def inspect(asked: Inspect) -> None:
+    """Count what is there, and name what is not used and why. The first malformed row is a fault unless they are skipped."""
+    from gasp_rl.problems.inspection import in_words, inspect
+
+    found = inspect(read_rows(asked.file, errata=asked.rows.errata))
+    print(msgspec.json.encode(found).decode() if asked.json else visible(in_words(asked.file, found)))
+    if found.first_malformed and not asked.rows.skip_malformed:
+        raise complaint(asked.file, found.first_malformed)
 
 
 def split(asked: Split) -> None:
-    problems = read_problems(asked.file).problems
-    if asked.since:
-        chosen = {p.id for p in problems if p.date >= asked.since}
-    else:
-        drawn = stream(asked.seed, "split").sample(problems, round(asked.share * len(problems)))
-        chosen = {p.id for p in drawn}
+    from gasp_rl.problems import split as parts
 
-    for name, part in (
-        ("train", [p for p in problems if p.id not in chosen]),
-        ("validation", [p for p in problems if p.id in chosen]),
-    ):
-        path = asked.file.with_suffix(f".{name}.jsonl")
-        if path.exists():
-            raise ProblemFileError(f"{path} exists: remove it first")
-        write_problems(path, part)
-        print(f"{path}: {plural(len(part), 'problem')}")
+    part_of = parts.by_date(asked.windows) if asked.share is None else parts.at_random(asked.share, asked.seed)
+    found = parts.cut(asked.files, part_of, asked.rows, asked.out)
+    windows = asked.windows if asked.share is None else None
+    print(parts.to_json(found, windows) if asked.json else visible(parts.in_words(found, windows, asked.out)))
 
 
 def call(asked: Call) -> None:

@@ -367,13 +367,24 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingConfig:
+    """Which rows of problem files are used. What is not used is always said."""
+
+    skip_malformed: bool = False
+    """Leave out rows that break their form; else the first one stops everything."""
+    errata: bool = False
+    """Use problems that are known to be misjudged: wrong tests, several right answers, a dialogue."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProblemsConfig:
     goalposts: str = "micro"
-    """`micro` (embedded), or a JSONL file of problems."""
+    """`micro` (embedded), or a file of problems (docs/problems.md)."""
     train: str = "micro"
     validation: str = "micro"
     max_goalposts: int = 0
     """Use the first so many; 0 = all."""
+    reading: ReadingConfig = ReadingConfig()
 
     def __post_init__(self) -> None:
         require_at_least(0, self, "problems.", "max_goalposts")

@@ -19,7 +19,7 @@ from gasp_rl.build import run_recipe
 from gasp_rl.config import RunConfig
 from gasp_rl.errors import ConfigError
 from gasp_rl.problem import Problem
-from gasp_rl.problems.jsonl import read_problems, write_problems
+from gasp_rl.problems.jsonl import read_problems, skipped, write_problems
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation
 from gasp_rl.runs.directory import RunDirectory
@@ -88,7 +88,10 @@ def mine(
         stages += [(f"1-rlvr-seed{seed}", rlvr, seed) for seed in seeds]
         stages += [("2-azr", azr, seeds[0]), (ON_THE_REST, rlvr, seeds[0])]
 
-    left = read_problems(candidates).problems[: rlvr.problems.max_goalposts or None]
+    given = read_problems(candidates, rlvr.problems.reading)
+    if given.malformed:
+        observer.note(skipped(candidates, given.malformed))
+    left = given.problems[: rlvr.problems.max_goalposts or None]
     filters: list[Filter] = []
     for name, config, seed in stages:
         if not left:

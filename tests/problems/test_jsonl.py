@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gasp_rl.errors import ProblemFileError
 from gasp_rl.problem import CompareKind, Comparison, Encoding, IoMode, Problem, TestCase
-from gasp_rl.problems.jsonl import ProblemFile, default_public, read_problems, write_problems
+from gasp_rl.problems.forms.base import default_public
+from gasp_rl.problems.jsonl import ProblemFile, read_problems, write_problems
 
 NORMAL: dict[str, Any] = {
     "id": "shop/change",

@@ -1,47 +1,73 @@
-"""Read and write problem files: JSON Lines, one problem a line, in either of two forms.
+"""Read and write problem files: JSON Lines, one problem a row, in any of the forms of `gasp_rl.problems.forms`.
 
-Own form: the fields of `Problem`, as `write_problems` writes them (a row that has `public_tests`).
-Normal form: `id, statement, starter_code, entry_point, io_mode, io_encoding, compare, tests, n_public_tests?,
-reference_solution?, errata?, source?, date?, difficulty?` and any extras, for sets that come from elsewhere.
+A file may be compressed by gzip, and may be one JSON array or one JSON object instead. The form is recognised from each
+row's fields, never from a name.
 
-A row that breaks its form stops the reading with file, line, field and reason. A row that is well formed but cannot
-be judged fairly (listed in errata, a comparison we have not, values that the sandbox does not give, no tests) is left
-out and named in `excluded`.
+A row that breaks its form is malformed: the first one stops the reading with file, line, field and reason, or, by
+choice, all of them are skipped and reported. A row that is well formed but cannot be judged fairly (listed in errata, a
+comparison we have not, values that the sandbox does not give, no tests) is left out and named in `excluded`.
 """
 
 import ast
+import gzip
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import BinaryIO
 
 import msgspec
 
+from gasp_rl.config import ReadingConfig
 from gasp_rl.errors import ProblemFileError
-from gasp_rl.problem import CompareKind, Comparison, Encoding, IoMode, Problem, TestCase
+from gasp_rl.problem import CompareKind, Encoding, IoMode, Problem
+from gasp_rl.problems.forms.apps import APPS
+from gasp_rl.problems.forms.base import Excluded, Form, Row, RowError, moment
+from gasp_rl.problems.forms.codecontests import CODECONTESTS
+from gasp_rl.problems.forms.humaneval import HUMANEVAL
+from gasp_rl.problems.forms.leetcode import LEETCODE
+from gasp_rl.problems.forms.livecodebench import LIVECODEBENCH
+from gasp_rl.problems.forms.mbpp import MBPP
+from gasp_rl.problems.forms.normal import NORMAL
+from gasp_rl.problems.forms.own import OWN
+from gasp_rl.problems.forms.verifiable import VERIFIABLE
 from gasp_rl.sandbox.values import decode, spell
 
-Row = TypeVar("Row")
+FORMS: tuple[Form, ...] = (
+    OWN, LIVECODEBENCH, CODECONTESTS, LEETCODE, HUMANEVAL, MBPP, APPS, NORMAL, VERIFIABLE,
+)  # fmt: skip
+"""The first one that recognises a row reads it."""
+
+MAX_ROW = 512 << 20
+"""Bytes of a row, unpacked (LiveCodeBench's largest have some 110 million): what a file of zeros may cost in memory."""
 
 STDIN_COMPARISONS = frozenset({CompareKind.EXACT, CompareKind.FLOAT_TOKENS})
 FUNCTIONAL_COMPARISONS = frozenset({CompareKind.EXACT, CompareKind.FLOAT, CompareKind.SET, CompareKind.TRUTHY})
 
-UNSUPPORTED = {
-    "checker": "needs a checker program of its own",
-    "test_code": "judged by test code, not by input and output",
-}
-"""Comparisons of the normal form that a `Comparison` cannot express."""
+GZIP, ZSTANDARD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Excluded:
-    """A well-formed row that is not used, and why."""
+class Malformed:
+    """A row that breaks its form."""
 
-    id: str
     line: int
+    field: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRow:
+    """One row and what it was found to be."""
+
+    line: int
+    """From 1; in a JSON array, the place of the row."""
+    form: str
+    """Name of its form; empty if it has none that is known."""
+    found: Problem | Excluded | Malformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,172 +76,181 @@ class ProblemFile:
 
     problems: tuple[Problem, ...]
     excluded: tuple[Excluded, ...]
+    malformed: tuple[Malformed, ...] = ()
 
 
-def read_problems(path: Path) -> ProblemFile:
-    """All rows of a file, in order; `ProblemFileError` names the first one that is malformed."""
+def read_problems(path: Path, reading: ReadingConfig = ReadingConfig()) -> ProblemFile:  # noqa: B008 - a frozen value
+    """All rows of a file, in order. ProblemFileError names the first one that is malformed, unless they are skipped."""
     problems: list[Problem] = []
     excluded: list[Excluded] = []
+    malformed: list[Malformed] = []
+    for row in read_rows(path, errata=reading.errata):
+        match row.found:
+            case Problem():
+                problems.append(row.found)
+            case Excluded():
+                excluded.append(row.found)
+            case Malformed():
+                malformed.append(row.found)
+                if not reading.skip_malformed:
+                    raise complaint(path, row.found)
+    return ProblemFile(tuple(problems), tuple(excluded), tuple(malformed))
+
+
+def read_rows(path: Path, *, errata: bool = False) -> Iterator[ReadRow]:
+    """Every row of a file, one at a time: the largest sets do not fit in memory. `errata`: leave out no known misjudged."""
     lines_by_id: dict[str, int] = {}
-    for line, text in _lines(path):
+    before: Form | None = None
+    for line, text in _texts(path):
+        form = before
+        found: Problem | Excluded | Malformed
         try:
-            row = _read_row(text, line)
-        except _RowError as fault:
-            raise ProblemFileError(f"{path}:{line}: {fault.field}: {fault.reason}") from fault
-        if row.id in lines_by_id:
-            raise ProblemFileError(f"{path}:{line}: id: {row.id!r} is already the id of line {lines_by_id[row.id]}")
-        lines_by_id[row.id] = line
-        if isinstance(row, Problem):
-            problems.append(row)
-        else:
-            excluded.append(row)
-    return ProblemFile(tuple(problems), tuple(excluded))
+            row = _decoded(text)
+            form = before = _recognised(row, before)
+            found = _read(form, row, f"{path.name.split('.')[0]}/{line}")
+            _note_id(found.id, line, lines_by_id)
+        except RowError as fault:
+            found = Malformed(line, fault.field, fault.reason)
+        if isinstance(found, Excluded):
+            found = found.problem if errata and found.problem else replace(found, line=line)
+        yield ReadRow(line, form.name if form else "", found)
+
+
+def complaint(path: Path, row: Malformed) -> ProblemFileError:
+    """The one line about a malformed row."""
+    return ProblemFileError(f"{path}:{row.line}: {row.field}: {row.reason}")
+
+
+def skipped(path: Path, malformed: Sequence[Malformed]) -> str:
+    """The one line about malformed rows that were left out."""
+    count = f"{len(malformed)} malformed rows" if len(malformed) > 1 else "1 malformed row"
+    return f"{path}: {count} left out, first line {malformed[0].line}: {malformed[0].field}: {malformed[0].reason}"
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     """Write our own form; `read_problems` gives the same problems back."""
     encoder = msgspec.json.Encoder()
-    path.write_bytes(b"".join(encoder.encode(problem) + b"\n" for problem in problems))
+    with path.open("wb") as file:
+        for problem in problems:
+            file.write(encoder.encode(problem) + b"\n")
 
 
-def default_public(io_mode: IoMode, tests: int) -> int:
-    """How many of the first tests are public where a row does not say.
-
-    functional: two; stdin: one, as its tests are often whole files. At least one test stays hidden, so that
-    repeating the examples can never pass.
-    """
-    return max(0, min(2 if io_mode is IoMode.FUNCTIONAL else 1, tests - 1))
+# Texts
 
 
-class _RowError(Exception):
-    """The row breaks its form; becomes a ProblemFileError where file and line are known."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(field, reason)
-        self.field = field
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class _NormalComparison:
-    type: str
-    atol: float = 0.0
-    rtol: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _NormalRow:
-    """Row of the normal form; every field that decides how an answer is judged must be there."""
-
-    id: str
-    statement: str
-    io_mode: IoMode
-    io_encoding: Encoding
-    compare: _NormalComparison
-    tests: tuple[TestCase, ...]
-    entry_point: str | None
-    starter_code: str | None = None
-    n_public_tests: int | None = None
-    reference_solution: str | None = None
-    errata: str | None = None
-    source: str | None = None
-    date: str | None = None
-    difficulty: str | None = None
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(1-based number, bytes) of every line that is not blank."""
+def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(1-based number, bytes) of every row that is not blank."""
     try:
         with path.open("rb") as file:
-            for number, text in enumerate(file, start=1):
-                if text.strip():
-                    yield number, text
+            start = file.read(4)
+            file.seek(0)
+            if start == PARQUET:
+                raise ProblemFileError(f"{path}: is a Parquet file; write it as JSON Lines first (datasets: to_json)")
+            if start == ZSTANDARD:
+                raise ProblemFileError(f"{path}: is compressed by zstd; unpack it first, or use gzip")
+            if start.startswith(GZIP):
+                with gzip.open(file) as unpacked:
+                    yield from _rows_of(path, unpacked)
+            else:
+                yield from _rows_of(path, file)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ProblemFileError(f"{path}: cannot be unpacked: {error}") from error
     except OSError as error:
         raise ProblemFileError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _read_row(text: bytes, line: int) -> Problem | Excluded:
+def _rows_of(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while text := file.readline(MAX_ROW + 1):
+        number += 1
+        if number == 1:
+            text = text.removeprefix(BYTE_ORDER_MARK)
+        if len(text) > MAX_ROW:
+            raise ProblemFileError(f"{path}:{number}: a row of more than {MAX_ROW >> 20} MiB: refused")
+        if number == 1 and (text.lstrip().startswith(b"[") or text.strip() == b"{"):
+            yield from _document(path, text + file.read(MAX_ROW))
+            if file.read(1):
+                raise ProblemFileError(f"{path}: more than {MAX_ROW >> 20} MiB in one JSON value: write JSON Lines")
+            return
+        if text.strip():
+            yield number, text
+
+
+def _document(path: Path, text: bytes) -> Iterator[tuple[int, bytes]]:
+    """The rows of a file that is one JSON array, or one object over several lines."""
+    if text.lstrip().startswith(b"{"):
+        yield 1, text
+        return
+    try:
+        rows = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProblemFileError(f"{path}: not a JSON array: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        yield number, bytes(row)
+
+
+def _decoded(text: bytes) -> Row:
     try:
         row = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _RowError("row", f"not JSON: {error}") from error
+        raise RowError("row", f"not JSON: {error}") from error
     if not isinstance(row, dict):
-        raise _RowError("row", f"must be a JSON object, got {type(row).__name__}")
-    problem = _own(row) if "public_tests" in row or "hidden_tests" in row else _normal(row, line)
-    if isinstance(problem, Excluded):
-        return problem
+        raise RowError("row", f"must be a JSON object, got {type(row).__name__}")
+    return row
+
+
+# Problems
+
+
+def _recognised(row: Row, before: Form | None) -> Form:
+    """The row's form; if none is known, that of the row before it, which can say what is missing."""
+    form = next((one for one in FORMS if one.recognises(row)), before)
+    if form is None:
+        fields = ", ".join(sorted(row)[:8]) or "none"
+        raise RowError("row", f"of no known form (docs/problems.md lists them); its fields: {fields}")
+    return form
+
+
+def _note_id(name: str, line: int, lines_by_id: dict[str, int]) -> None:
+    if name in lines_by_id:
+        raise RowError("id", f"{name!r} is already the id of line {lines_by_id[name]}")
+    lines_by_id[name] = line
+
+
+def _read(form: Form, row: Row, name: str) -> Problem | Excluded:
+    """The row, checked. `name`: its id if it has none of its own."""
+    found = form.read(row)
+    if not found.id and "id" not in row:
+        found = replace(found, id=name)
+    problem = found.problem if isinstance(found, Excluded) else found
+    if problem is None:
+        return found
     _check(problem)
     if not problem.tests:
-        return Excluded(problem.id, line, "no tests: any program would pass")
+        return Excluded(problem.id, "no tests: any program would pass", date=problem.date)
     strange = _strange_value(problem)
     if strange is not None:
-        return Excluded(problem.id, line, f"a value that the sandbox does not give: {strange[:60]}")
-    return problem
-
-
-def _own(row: dict[str, Any]) -> Problem:
-    unknown = row.keys() - {field.name for field in fields(Problem)}
-    if unknown:
-        raise _RowError(min(unknown), "not a field of a problem")
-    return _convert(row, Problem)
-
-
-def _normal(row: dict[str, Any], line: int) -> Problem | Excluded:
-    given = _convert(row, _NormalRow)
-    if given.errata:
-        return Excluded(given.id, line, f"errata: {given.errata}")
-    if given.compare.type in UNSUPPORTED:
-        return Excluded(given.id, line, f"compare {given.compare.type}: {UNSUPPORTED[given.compare.type]}")
-    if given.compare.type not in list(CompareKind):
-        known = ", ".join([*CompareKind, *UNSUPPORTED])
-        raise _RowError("compare.type", f"must be one of {known}, got {given.compare.type!r}")
-
-    public = given.n_public_tests
-    if public is None:
-        public = default_public(given.io_mode, len(given.tests))
-    elif not 0 <= public <= len(given.tests):
-        raise _RowError("n_public_tests", f"must be between 0 and {len(given.tests)} (the tests), got {public}")
-
-    return Problem(
-        id=given.id,
-        statement=given.statement,
-        public_tests=given.tests[:public],
-        hidden_tests=given.tests[public:],
-        io_mode=given.io_mode,
-        encoding=given.io_encoding,
-        compare=Comparison(CompareKind(given.compare.type), given.compare.atol, given.compare.rtol),
-        entry_point=given.entry_point or "",
-        starter_code=given.starter_code or "",
-        source=given.source or "",
-        date=given.date or "",
-        difficulty=given.difficulty or "",
-        reference=given.reference_solution or "",
-    )
-
-
-def _convert(row: dict[str, Any], form: type[Row]) -> Row:
-    try:
-        return msgspec.convert(row, form)
-    except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$")
-        raise _RowError(place.strip("`.") or "row", reason) from error
+        return Excluded(problem.id, f"a value that the sandbox does not give: {strange[:60]}", date=problem.date)
+    return found
 
 
 def _check(problem: Problem) -> None:
     """What the types cannot say: that mode, encoding, comparison, entry point and tests fit together."""
     if not problem.id:
-        raise _RowError("id", "must not be empty")
+        raise RowError("id", "must not be empty")
+    if problem.date and moment(problem.date) is None:
+        raise RowError("date", f"must be like 2024-08-01 or 2024-08-01T12:30:00, got {problem.date!r}")
     stdin = problem.io_mode is IoMode.STDIN
     if stdin != (problem.encoding is Encoding.TEXT):
         rule = "'text' for stdin" if stdin else "'json' or 'pyliteral' for functional"
-        raise _RowError("io_encoding", f"must be {rule}, got {problem.encoding.value!r}")
+        raise RowError("io_encoding", f"must be {rule}, got {problem.encoding.value!r}")
     if problem.compare.kind not in (STDIN_COMPARISONS if stdin else FUNCTIONAL_COMPARISONS):
-        raise _RowError("compare", f"{problem.compare.kind.value!r} does not go with {problem.io_mode.value}")
+        raise RowError("compare", f"{problem.compare.kind.value!r} does not go with {problem.io_mode.value}")
     for name, tolerance in (("atol", problem.compare.atol), ("rtol", problem.compare.rtol)):
         if not (math.isfinite(tolerance) and tolerance >= 0):
-            raise _RowError(f"compare.{name}", f"must be a number of 0 or more, got {tolerance}")
+            raise RowError(f"compare.{name}", f"must be a number of 0 or more, got {tolerance}")
     if not stdin and not problem.entry_point.isidentifier():
-        raise _RowError("entry_point", f"must name a function for functional, got {problem.entry_point!r}")
+        raise RowError("entry_point", f"must name a function for functional, got {problem.entry_point!r}")
 
 
 def _strange_value(problem: Problem) -> str | None:
@@ -226,9 +261,7 @@ def _strange_value(problem: Problem) -> str | None:
         for part, literal in [*(("input", argument) for argument in arguments), ("output", test.output)]:
             if not _has_spelling(literal, problem.encoding):
                 if not _decodes(literal, problem.encoding):
-                    raise _RowError(
-                        f"tests[{number}].{part}", f"not a {problem.encoding.value} value: {literal[:60]!r}"
-                    )
+                    raise RowError(f"tests[{number}].{part}", f"not a {problem.encoding.value} value: {literal[:60]!r}")
                 strange = strange or literal
     return strange
 
