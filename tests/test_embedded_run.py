@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gasp_rl.build import Sandboxes, fresh_sandbox, run_recipe
+from gasp_rl.build import Sandboxes, run_recipe
 from gasp_rl.config import EvaluateConfig, LearnConfig, RunConfig, SandboxConfig
 from gasp_rl.progress import Silent
 from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
 from gasp_rl.runs.journal import Journal, read_journal
 from gasp_rl.sandbox.base import Execution, Job
 from gasp_rl.sandbox.local import LocalSandbox
+from gasp_rl.sandbox.remote import open_sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,7 @@ def guided() -> RunConfig:
     )
 
 
-def run(config: RunConfig, out: Path, sandboxes: Sandboxes = fresh_sandbox) -> Path:
+def run(config: RunConfig, out: Path, sandboxes: Sandboxes = open_sandbox) -> Path:
     return run_recipe(config, out, Silent(), sandboxes).journal
 
 

@@ -32,13 +32,17 @@ from gasp_rl.policy.local import LocalEngine
 from gasp_rl.policy.policy import EnginePolicy, Policy, RecordingPolicy
 from gasp_rl.problem import Problem
 from gasp_rl.problems.jsonl import read_problems, skipped
-from gasp_rl.progress import Observer
+from gasp_rl.progress import Observer, Several
 from gasp_rl.rollout import Evaluation, Iteration
+from gasp_rl.runs.append import Appender
 from gasp_rl.runs.checkpoint import checkpoints, save_checkpoint
 from gasp_rl.runs.directory import RunDirectory, create_run, open_run, read_config
 from gasp_rl.runs.journal import Digests, Finished, GoalpostText, IterationRecord, JournalWriter, Started, Stopped
+from gasp_rl.runs.metrics import Measurement, Meter
+from gasp_rl.runs.trackers import Apart, JsonLines, Tracking, require_installed
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.cache import CachedSandbox
+from gasp_rl.sandbox.metered import MeteredSandbox
 from gasp_rl.sandbox.remote import open_sandbox
 from gasp_rl.selfplay.free import FreePlay
 from gasp_rl.selfplay.novelty import HashedEmbedder, NoveltyArchive
@@ -81,22 +85,23 @@ class Parts:
     observer: Observer
 
 
-def fresh_sandbox(config: SandboxConfig) -> Sandbox:
+def fresh_sandbox(config: SandboxConfig, observer: Observer, sandboxes: Sandboxes = open_sandbox) -> Sandbox:
     """New processes, and no memory of what was run before."""
-    return CachedSandbox(open_sandbox(config))
+    return CachedSandbox(MeteredSandbox(sandboxes(config), observer))
 
 
-def run_recipe(config: RunConfig, out: Path, observer: Observer, sandboxes: Sandboxes = fresh_sandbox) -> RunDirectory:
+def run_recipe(config: RunConfig, out: Path, observer: Observer, sandboxes: Sandboxes = open_sandbox) -> RunDirectory:
     """Run a recipe into a new directory. Whatever ends it early, the journal stays whole and says why."""
-    with _parts(config, observer, sandboxes) as parts:
-        directory = create_run(out, config)
+    directory = RunDirectory(out)
+    with _watched(config, directory, observer) as watched, _parts(config, watched, sandboxes) as parts:
+        create_run(out, config)
         with JournalWriter(directory.journal) as journal:
             journal.append(_started(parts))
             _train(parts, directory, journal)
     return directory
 
 
-def resume_run(root: Path, observer: Observer, sandboxes: Sandboxes = fresh_sandbox) -> RunDirectory:
+def resume_run(root: Path, observer: Observer, sandboxes: Sandboxes = open_sandbox) -> RunDirectory:
     """Go on with a run that ended early, from its newest whole checkpoint, or from the start where it has none.
 
     The journal is cut back to there, so on the same machine it and the weights end as if nothing had happened.
@@ -108,7 +113,7 @@ def resume_run(root: Path, observer: Observer, sandboxes: Sandboxes = fresh_sand
     with JournalWriter(directory.journal) as journal:
         if isinstance(journal.journal.ending, Finished) and directory.model.exists():
             raise ConfigError(f"{root} is finished; see it with: gasp report {root}")
-        with _parts(config, observer, sandboxes) as parts:
+        with _watched(config, directory, observer) as watched, _parts(config, watched, sandboxes) as parts:
             started = _started(parts)
             if changes := _changes(journal.journal.started or started, started):
                 raise ConfigError(f"{root} began with other things than it would go on with: {'; '.join(changes)}")
@@ -120,13 +125,29 @@ def resume_run(root: Path, observer: Observer, sandboxes: Sandboxes = fresh_sand
 
 
 @contextmanager
+def _watched(config: RunConfig, directory: RunDirectory, observer: Observer) -> Iterator[Observer]:
+    """The observer, and beside it those who write down what things cost and pass the curves to trackers."""
+    require_installed(config.track)
+    written = Appender(directory.metrics, observer.note)
+    trackers = [Apart(name, directory.root / name, observer.note) for name in config.track]
+    tracking = Tracking([JsonLines(directory.scalars, observer.note), *trackers], config.evaluate.ks)
+
+    def tell(measurement: Measurement) -> None:
+        written.write(measurement)
+        tracking.measured(measurement)
+
+    with closing(tracking), closing(Meter(tell)) as meter:
+        yield Several([observer, meter, tracking])
+
+
+@contextmanager
 def _parts(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Iterator[Parts]:
     """Everything a run needs, opened; closed afterwards."""
     sets = load_problems(config, observer)
     with ExitStack() as stack:
         engine = stack.enter_context(closing(LocalEngine.open(config.model, config.learn.token_budget)))
-        sandbox = stack.enter_context(closing(sandboxes(config.sandbox)))
-        learner = Learner(engine, config.learn, config.sampling.temperature)
+        sandbox = stack.enter_context(closing(fresh_sandbox(config.sandbox, observer, sandboxes)))
+        learner = Learner(engine, config.learn, config.sampling.temperature, observer)
         prompts = PROMPT_SETS[config.model.prompts]
         yield Parts(
             config, sets, engine, EnginePolicy(engine, observer), learner, sandbox, sandboxes, prompts, observer
@@ -242,7 +263,7 @@ def evaluate_model(
     params = SamplingParams(sampling.max_tokens, sampling.temperature, prompts.stop)
     with closing(LocalEngine.open(model, LearnConfig().token_budget)) as engine:
         return evaluate(
-            EnginePolicy(engine, observer), prompts, lambda: fresh_sandbox(sandbox), problems, samples, params,
+            EnginePolicy(engine, observer), prompts, lambda: fresh_sandbox(sandbox, observer), problems, samples, params,
             split=split, step=0, seed=seed_of(seed, "evaluation"), grading=sandbox.grading,
         )  # fmt: skip
 
@@ -276,7 +297,7 @@ def iteration_of(
         free.remember(past)
         iterations.append(lambda step: azr_iteration(free, learner, step))
     if rlvr := config.rlvr:
-        iterations.append(lambda step: rlvr_iteration(student, learner, sets.train, rlvr, config.seed, step))
+        iterations.append(lambda step: rlvr_iteration(student, learner, sets.train, rlvr, config.seed, step, observer))
 
     def iterate(step: int) -> Iteration:
         made = [one(step) for one in iterations]
@@ -307,8 +328,12 @@ def _evaluate(
     parts: Parts, policy: Policy, problems: Sequence[Problem], samples: int, split: str, step: int
 ) -> Evaluation:
     params = SamplingParams(parts.config.sampling.max_tokens, parts.config.evaluate.temperature, parts.prompts.stop)
+
+    def fresh() -> Sandbox:
+        return fresh_sandbox(parts.config.sandbox, parts.observer, parts.sandboxes)
+
     return evaluate(
-        policy, parts.prompts, lambda: parts.sandboxes(parts.config.sandbox), problems, samples, params,
+        policy, parts.prompts, fresh, problems, samples, params,
         split=split, step=step, seed=seed_of(parts.config.seed, "evaluation"), grading=parts.config.sandbox.grading,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +26,7 @@ from gasp_rl.config import EvaluateConfig, ModelConfig, ReadingConfig, RunConfig
 from gasp_rl.errors import ConfigError, GaspError, RunError
 from gasp_rl.problems.jsonl import complaint, read_rows
 from gasp_rl.problems.split import Windows
-from gasp_rl.progress import Observer, Several
+from gasp_rl.progress import Observer
 from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr, rlvr
 from gasp_rl.report.text import visible
 from gasp_rl.report.words import evaluated, plural, summary
@@ -427,11 +427,10 @@ def resume(root: Path) -> None:
 def _watch(recipe: str, run: RunDirectory, go: Callable[[Observer], object]) -> None:
     from gasp_rl.report.live import LiveView
     from gasp_rl.report.write import write_report
-    from gasp_rl.runs.metrics import Stopwatch
 
     try:
-        with LiveView(f"gasp {recipe}") as view, closing(Stopwatch(run.metrics)) as stopwatch:
-            go(Several([view, stopwatch]))
+        with LiveView(f"gasp {recipe}") as view:
+            go(view)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_kept(run)) from None
     except ConfigError:  # before anything was done

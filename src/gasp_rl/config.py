@@ -423,9 +423,12 @@ class RunConfig:
     """At the end, give the untrained model as many draws per goalpost as all evaluations of the trained one had."""
     sandbox: SandboxConfig = SandboxConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Dashboards that are told the curves, beside scalars.jsonl. Each is an extra: pip install 'gasp-rl[tensorboard]'."""
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, "steps", "0 or more", self.steps)
+        require(len(set(self.track)) == len(self.track), "track", "different trackers", self.track)
         chosen = [name for name in ("gasp", "azr", "rlvr") if getattr(self, name) is not None]
         require(bool(chosen), "recipe", "one with a gasp, azr or rlvr section", self.recipe)
         require(not (self.gasp and self.azr), "recipe", "guided (gasp) or unguided (azr), not both", chosen)

@@ -53,9 +53,16 @@ def azr_iteration(play: FreePlay, learner: Learner, step: int) -> Iteration:
 
 
 def rlvr_iteration(
-    student: Student, learner: Learner, problems: Sequence[Problem], cfg: RlvrConfig, seed: int, step: int
+    student: Student,
+    learner: Learner,
+    problems: Sequence[Problem],
+    cfg: RlvrConfig,
+    seed: int,
+    step: int,
+    observer: Observer,
 ) -> Iteration:
     """Answer real problems in groups; reward is passing every test (RLVR by GRPO)."""
+    observer.phase("real problems")
     practice = solve_problems(student, problems, cfg, seed, step)
     update = learner.update("real problems", practice.groups, credit=grpo)
     return Iteration(step, (Phase("real problems", (), practice.answers, update, practice.sampled_tokens),))
@@ -99,10 +106,9 @@ def train(run: Run) -> None:
     for step in range(done + 1, steps + 1):
         run.observer.iteration(step, steps)
         made = run.iterate(step)
+        run.observer.phase("record")
         run.journal.append(made)
-        for phase in made.iteration.phases:
-            if phase.update:
-                run.observer.update(phase.update)
+        run.observer.iterated(made.iteration)
         if step % run.config.evaluate.every == 0 or step == steps:
             run.observer.phase("evaluate")
             record(run.evaluate(step))

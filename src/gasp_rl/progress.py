@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from gasp_rl.rollout import Answer, Evaluation, Proposal, UpdateStats
+from gasp_rl.rollout import Answer, Evaluation, Iteration, Proposal
+
+UPDATE = "update"
 
 
 class Observer(Protocol):
@@ -14,15 +16,22 @@ class Observer(Protocol):
         ...
 
     def phase(self, name: str, detail: str = "") -> None:
-        """A phase of the iteration, or a stage outside it, begins: `lemma`, `lift`, `practice`, `evaluate`, ..."""
+        """A phase of the iteration, or a stage outside it, begins: `lemma`, `lift`, `practice`, `evaluate`, ...
+
+        Detail UPDATE: what it sampled is learned from now.
+        """
         ...
 
     def progress(self, done: int, total: int) -> None:
-        """So many of the prompts that are being sampled together have all their completions."""
+        """So many of the prompts that are being sampled together have all their completions; the model goes on."""
         ...
 
     def sampling(self, tokens: int) -> None:
-        """So many more tokens were sampled."""
+        """So many more tokens were sampled, and the model rests until `progress` is next told."""
+        ...
+
+    def executed(self, cpu_seconds: float) -> None:
+        """A program was run, in a process that used so much."""
         ...
 
     def proposal(self, proposal: Proposal) -> None:
@@ -33,9 +42,13 @@ class Observer(Protocol):
         """The student's answer was judged."""
         ...
 
-    def update(self, stats: UpdateStats) -> None: ...
+    def iterated(self, iteration: Iteration) -> None:
+        """The iteration is over and in the journal."""
+        ...
 
-    def evaluation(self, evaluation: Evaluation) -> None: ...
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """One was made; or, before anything else is told, one of the run that is gone on with."""
+        ...
 
     def note(self, text: str) -> None:
         """Something a person should know, in one line."""
@@ -57,13 +70,16 @@ class Silent:
     def sampling(self, tokens: int) -> None:
         pass
 
+    def executed(self, cpu_seconds: float) -> None:
+        pass
+
     def proposal(self, proposal: Proposal) -> None:
         pass
 
     def answer(self, answer: Answer) -> None:
         pass
 
-    def update(self, stats: UpdateStats) -> None:
+    def iterated(self, iteration: Iteration) -> None:
         pass
 
     def evaluation(self, evaluation: Evaluation) -> None:
@@ -95,6 +111,10 @@ class Several:
         for observer in self._observers:
             observer.sampling(tokens)
 
+    def executed(self, cpu_seconds: float) -> None:
+        for observer in self._observers:
+            observer.executed(cpu_seconds)
+
     def proposal(self, proposal: Proposal) -> None:
         for observer in self._observers:
             observer.proposal(proposal)
@@ -103,9 +123,9 @@ class Several:
         for observer in self._observers:
             observer.answer(answer)
 
-    def update(self, stats: UpdateStats) -> None:
+    def iterated(self, iteration: Iteration) -> None:
         for observer in self._observers:
-            observer.update(stats)
+            observer.iterated(iteration)
 
     def evaluation(self, evaluation: Evaluation) -> None:
         for observer in self._observers:

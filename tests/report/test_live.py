@@ -23,8 +23,7 @@ def replayed(journal: Journal, view: Observer) -> None:
                         view.progress(done, len(phase.proposals))
                     for answer in phase.answers:
                         view.answer(answer)
-                    if phase.update:
-                        view.update(phase.update)
+                view.iterated(iteration)
             case EvaluationRecord(evaluation):
                 view.phase("evaluate")
                 view.evaluation(evaluation)

@@ -7,14 +7,16 @@ from statistics import fmean
 from gasp_rl.config import LearnConfig
 from gasp_rl.learn.advantages import Estimator, estimator
 from gasp_rl.policy.engine import Loss, OptimParams, Trainer, TrainItem
+from gasp_rl.progress import UPDATE, Observer, Silent
 from gasp_rl.rollout import Advantages, Role, RolloutGroup, UpdateStats
 
 
 class Learner:
     """Turns rollout groups into one update of the engine's weights and publishes them to the sampler."""
 
-    def __init__(self, engine: Trainer, cfg: LearnConfig, temperature: float) -> None:
+    def __init__(self, engine: Trainer, cfg: LearnConfig, temperature: float, observer: Observer | None = None) -> None:
         self._engine = engine
+        self._observer = observer or Silent()
         self._cfg = cfg
         self._temperature = temperature
         self._estimator = estimator(cfg.advantages, cfg.whiten)
@@ -24,6 +26,7 @@ class Learner:
         """One update from all rollouts of a phase. Masked rollouts take no part at all; rollouts whose advantage is
         zero count in the denominator but are not run, since they add nothing to the gradient.
         """
+        self._observer.phase(phase, UPDATE)
         advantages = (credit or self._estimator)(groups)
         items = train_items(groups, advantages, self._cfg)
         scored = [r for group in groups for r in group.rollouts if not r.masked]

@@ -66,12 +66,13 @@ class EnginePolicy:
                 requests.append(SampleRequest(tokens, n, params, seed))
                 places.append(place)
 
+        self._observer.progress(0, len(requests))
         for done, (index, samples) in enumerate(self._engine.sample(requests), start=1):
             count = sum(len(sample.tokens) for sample in samples)
             self.sampled_tokens += count
             self._observer.sampling(count)
-            self._observer.progress(done, len(requests))
             yield places[index], [self._completion(sample) for sample in samples]
+            self._observer.progress(done, len(requests))
 
     def _completion(self, sample: Sample) -> Completion:
         text = self._engine.tokenizer.decode(sample.tokens)

@@ -18,7 +18,7 @@ from rich.text import Text
 from gasp_rl.report import numbers
 from gasp_rl.report.text import one_line
 from gasp_rl.report.words import duration
-from gasp_rl.rollout import Answer, Evaluation, Judgement, Proposal, Rejection, UpdateStats
+from gasp_rl.rollout import Answer, Evaluation, Iteration, Judgement, Proposal, Rejection
 from gasp_rl.stats import mean_pass_at_k
 
 SPEED_WINDOW = 10.0
@@ -142,9 +142,13 @@ class LiveView:
             self._tally.answered[answer.kind] += 1
             self._tally.right[answer.kind] += answer.judgement is Judgement.CORRECT
 
-    def update(self, stats: UpdateStats) -> None:
-        if stats.skipped and stats.rollouts:
-            self.note(f"{stats.phase}: the update was skipped, its gradient was not finite")
+    def executed(self, cpu_seconds: float) -> None:
+        pass
+
+    def iterated(self, iteration: Iteration) -> None:
+        for stats in (phase.update for phase in iteration.phases if phase.update):
+            if stats.skipped and stats.rollouts:
+                self.note(f"{stats.phase}: the update was skipped, its gradient was not finite")
 
     def evaluation(self, evaluation: Evaluation) -> None:
         self._close_iteration()

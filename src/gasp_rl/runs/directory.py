@@ -31,6 +31,11 @@ class RunDirectory:
         return self.root / "metrics.jsonl"
 
     @property
+    def scalars(self) -> Path:
+        """The curves, for people's own plots."""
+        return self.root / "scalars.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -3,12 +3,13 @@
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from gasp_rl.errors import RunError
-from gasp_rl.progress import Silent
+from gasp_rl.progress import UPDATE, Silent
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -17,10 +18,20 @@ class Measurement(msgspec.Struct, frozen=True):
     step: int
     phase: str
     seconds: float
+    """From its beginning to that of the next, by the wall clock."""
     tokens: int = 0
     """Sampled in it."""
     memory_mb: float = 0.0
     """Most memory this process has held so far."""
+    sampling_seconds: float = 0.0
+    """Of `seconds`, those in which this process waited for the model to sample."""
+    update_seconds: float = 0.0
+    """Of `seconds`, those of the update of the weights."""
+    cpu_seconds: float = 0.0
+    """CPU of this process, all threads: the model's too where it runs here on the CPU."""
+    sandbox_cpu_seconds: float = 0.0
+    """CPU of the processes that ran model-written programs, from fork to end. What their workers spend to fork them and
+    to read what they left is not in it (docs/run-directory.md)."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -29,14 +40,6 @@ class Measurement(msgspec.Struct, frozen=True):
 
 def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
-
-
-def append_measurement(path: Path, measurement: Measurement) -> None:
-    try:
-        with path.open("ab") as file:
-            file.write(msgspec.json.encode(measurement) + b"\n")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def read_measurements(path: Path) -> tuple[Measurement, ...]:
@@ -50,33 +53,73 @@ def read_measurements(path: Path) -> tuple[Measurement, ...]:
         raise RunError(f"{path} is corrupt: {error}") from error
 
 
-class Stopwatch(Silent):
-    """An observer that writes down how long each phase took, when the next begins and at the end."""
+@dataclass(slots=True)
+class _Lap:
+    """A phase while it lasts."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
-        self._clock = clock
-        self._step = 0
-        self._phase = ""
-        self._since = clock()
-        self._tokens = 0
+    phase: str
+    since: float
+    cpu_since: float
+    tokens: int = 0
+    sampling_seconds: float = 0.0
+    sandbox_cpu_seconds: float = 0.0
+    model_since: float = 0.0
+    """When the model last began to sample."""
+    update_since: float | None = None
+
+
+@dataclass(slots=True)
+class Meter(Silent):
+    """An observer that tells what each phase cost, when the next begins and at the end."""
+
+    tell: Callable[[Measurement], None]
+    clock: Callable[[], float] = time.monotonic
+    cpu_clock: Callable[[], float] = time.process_time
+    _step: int = field(default=0, init=False)
+    _lap: _Lap | None = field(default=None, init=False)
 
     def iteration(self, step: int, steps: int) -> None:
         self.close()
-        self._phase = ""
         self._step = step
 
     def phase(self, name: str, detail: str = "") -> None:
-        self.close()
-        self._phase, self._since, self._tokens = name, self._clock(), 0
+        now = self.clock()
+        if self._lap is None or self._lap.phase != name or detail != UPDATE:
+            self.close()
+            self._lap = _Lap(name, now, self.cpu_clock())
+        if detail == UPDATE:
+            self._lap.update_since = now
+
+    def progress(self, done: int, total: int) -> None:
+        if self._lap:
+            self._lap.model_since = self.clock()
 
     def sampling(self, tokens: int) -> None:
-        self._tokens += tokens
+        if self._lap:
+            self._lap.sampling_seconds += self.clock() - self._lap.model_since
+            self._lap.tokens += tokens
+
+    def executed(self, cpu_seconds: float) -> None:
+        if self._lap:
+            self._lap.sandbox_cpu_seconds += cpu_seconds
 
     def close(self) -> None:
-        """Write down the phase that ends here, if one has begun."""
-        if not self._phase:
+        """Tell of the phase that ends here, if one has begun."""
+        lap, self._lap = self._lap, None
+        if lap is None:
             return
-        seconds = round(self._clock() - self._since, 3)
-        measured = Measurement(self._step, self._phase, seconds, self._tokens, round(peak_memory_mb(), 1))
-        append_measurement(self._path, measured)
+        now = self.clock()
+        updating = 0.0 if lap.update_since is None else now - lap.update_since
+        self.tell(
+            Measurement(
+                step=self._step,
+                phase=lap.phase,
+                seconds=round(now - lap.since, 3),
+                tokens=lap.tokens,
+                memory_mb=round(peak_memory_mb(), 1),
+                sampling_seconds=round(lap.sampling_seconds, 3),
+                update_seconds=round(updating, 3),
+                cpu_seconds=round(self.cpu_clock() - lap.cpu_since, 3),
+                sandbox_cpu_seconds=round(lap.sandbox_cpu_seconds, 3),
+            )
+        )
