@@ -5,7 +5,7 @@ ARGS ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint types layers fast slow test test-browser test-data test-gpu golden format clean
+.PHONY: help demo check lint types layers fast slow test test-browser test-data test-gpu test-trackers golden format clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -32,10 +32,10 @@ layers: .venv/dev
 fast slow: export OMP_NUM_THREADS = 1
 
 fast: .venv/dev
-	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not gpu and not data and not browser" $(ARGS)
+	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not gpu and not data and not browser and not trackers" $(ARGS)
 
 slow: .venv/dev
-	@.venv/bin/python -m pytest -q -n 2 -m "slow and not gpu and not data and not browser" $(ARGS)
+	@.venv/bin/python -m pytest -q -n 2 -m "slow and not gpu and not data and not browser and not trackers" $(ARGS)
 
 test-browser: .venv/dev ## Look at reports in a real browser (needs chromium on the PATH)
 	@.venv/bin/python -m pytest -q -m browser $(ARGS)
@@ -46,6 +46,10 @@ test-data: .venv/dev ## Read real problem files: make test-data DATA=folder
 
 test-gpu: .venv/dev ## What needs a CUDA device
 	@.venv/bin/python -m pytest -q -m gpu $(ARGS)
+
+test-trackers: .venv/dev ## Weights & Biases and trackio, which it installs
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/trackers.txt -e ".[wandb,trackio]"
+	@.venv/bin/python -m pytest -q -m trackers $(ARGS)
 
 golden: .venv/dev ## Write down the settings of every recipe again, when they were changed on purpose
 	@.venv/bin/python tests/golden/write.py

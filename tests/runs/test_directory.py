@@ -5,9 +5,7 @@ import pytest
 
 from gasp_rl.config import AzrConfig, Band, GaspConfig, RunConfig, RungConfig
 from gasp_rl.errors import ConfigError, RunError
-from gasp_rl.runs.append import Appender
 from gasp_rl.runs.directory import create_run, open_run, read_config
-from gasp_rl.runs.metrics import Measurement, read_measurements
 
 CONFIG = RunConfig(
     recipe="mine",
@@ -62,18 +60,6 @@ def test_a_value_out_of_range_keeps_its_own_message(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="steps must be 0 or more, got -1"):
         read_config(run.config)
-
-
-def test_measurements_are_read_back_without_a_torn_last_line(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    assert read_measurements(path) == ()
-    Appender(path, pytest.fail).write(Measurement(1, "lemma", 2.0, tokens=3000))
-    with path.open("ab") as file:
-        file.write(b'{"step": 2, "ph')
-
-    (measurement,) = read_measurements(path)
-
-    assert measurement.tokens_per_second == 1500.0
 
 
 def test_a_run_that_cannot_be_created_says_why(tmp_path: Path) -> None:

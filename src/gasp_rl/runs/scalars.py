@@ -1,6 +1,7 @@
 """A run as curves: a name and a number per iteration, for people's dashboards. docs/run-directory.md lists the names."""
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
@@ -17,7 +18,7 @@ def of_iteration(iteration: Iteration) -> Scalars:
     """What the teacher wrote, what the student answered, what was learned. Phases of one name count together."""
     named: defaultdict[str, list[Phase]] = defaultdict(list)
     for phase in iteration.phases:
-        named[phase.name.replace(" ", "_")].append(phase)
+        named[_plain(phase.name)].append(phase)
     found: Scalars = {}
     for name, phases in named.items():
         values = _of_phases(phases)
@@ -35,7 +36,7 @@ def of_measurements(measurements: Iterable[Measurement]) -> Scalars:
     """What the phases of one iteration cost, each and together."""
     named: defaultdict[str, list[Measurement]] = defaultdict(list)
     for measured in measurements:
-        named[measured.phase.replace(" ", "_")].append(measured)
+        named[_plain(measured.phase)].append(measured)
         named["all"].append(measured)
     found: Scalars = {}
     for name, phases in named.items():
@@ -47,6 +48,11 @@ def of_measurements(measurements: Iterable[Measurement]) -> Scalars:
     if "all" in named:
         found["cost/memory_mb"] = max(m.memory_mb for m in named["all"])
     return found
+
+
+def _plain(phase: str) -> str:
+    """The name of a phase where dashboards take only letters: `joint_update`."""
+    return re.sub(r"\W+", "_", phase)
 
 
 def _of_phases(phases: Sequence[Phase]) -> Iterator[tuple[str, float]]:

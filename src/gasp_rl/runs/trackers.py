@@ -54,13 +54,13 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class JsonLines:
-    """One object per iteration: `{"step": 3, "values": {"lemma/reward": -0.2, ...}}`."""
+    """One object per iteration: `{"step": 3, "lemma/reward": -0.2, ...}`."""
 
     def __init__(self, path: Path, note: Callable[[str], None]) -> None:
         self._file = Appender(path, note)
 
     def log(self, step: int, values: Scalars) -> None:
-        self._file.write(Line(step, values))
+        self._file.write({"step": step, **values})
 
     def close(self) -> None:
         """Nothing is kept open."""
