@@ -51,7 +51,7 @@ _HEADER: Final = struct.Struct("<ddddQQQBI")
 _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
-_ENDED, _CPU, _WALL = range(3)
+_ENDED, _CPU, _INPUT_CPU, _WALL = range(4)
 _STOP, _ALONE = 1, 2
 _STATUSES: Final = (Status.OK, Status.COMPILE_ERROR, Status.RUNTIME_ERROR, Status.MEMORY, Status.OUTPUT_LIMIT,
                     Status.UNSERIALIZABLE)  # fmt: skip
@@ -444,7 +444,7 @@ def how_it_ended(limits: Limits, wait_status: int, reason: int, cpu_seconds: flo
     signalled = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
     if reason == _CPU or signalled == signal.SIGXCPU or cpu_seconds > limits.cpu_seconds:
         return Result(Status.TIMEOUT_CPU, detail=f"more than {limits.cpu_seconds:g} s of CPU time")
-    if signalled == signal.SIGPROF and limits.input_cpu_seconds:
+    if reason == _INPUT_CPU:
         return Result(Status.TIMEOUT_CPU, detail=f"more than {limits.input_cpu_seconds:g} s of CPU time for one input")
     if reason == _WALL:
         return Result(Status.TIMEOUT_WALL, detail=f"not done after {wall_seconds(limits):g} s")

@@ -11,7 +11,7 @@ Wire format, little endian. A message is `u32 length` and so many bytes.
     job      f64 CPU s | f64 CPU s of one input | f64 wall s | f64 clock (nan: it runs)
              | u64 memory, output, value bytes | u8 _STOP, _ALONE | u32 count | u32 length * count
              | texts in UTF-8: entry, source, input, input, ...
-    reply    i32 wait status | u8 reason (_ENDED, _CPU, _WALL) | f64 CPU s | u64 most bytes in memory | frames as the child left them
+    reply    i32 wait status | u8 reason (_ENDED, _CPU, _INPUT_CPU, _WALL) | f64 CPU s | u64 most bytes in memory | frames as the child left them
              To a job whose inputs run alone: one such reply for each, each after its u32 length, as far as they were run.
     frame    u32 index | u8 status (_STATUSES) | u32 length | payload. Frame 0: the program was loaded, or why not.
              Frame i + 1: the result of input i, or why there is none.
@@ -76,7 +76,7 @@ _HEADER: Final = struct.Struct("<ddddQQQBI")
 _REPLY: Final = struct.Struct("<iBdQ")
 _FRAME: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
-_ENDED, _CPU, _WALL = range(3)
+_ENDED, _CPU, _INPUT_CPU, _WALL = range(4)
 _STOP, _ALONE = 1, 2
 _STATUSES: Final = ("ok", "compile_error", "runtime_error", "memory", "output_limit", "unserializable")
 _OK, _COMPILE_ERROR, _RUNTIME_ERROR, _MEMORY, _OUTPUT_LIMIT, _UNSERIALIZABLE = range(6)
@@ -233,14 +233,7 @@ def find_entry(name: str, namespace: dict[str, object]) -> Callable[..., object]
     return function
 
 
-def start_clock(job: Job) -> None:
-    """From here on an input may use its share. A program can stop this clock, but not that of all its inputs."""
-    if job.input_cpu_seconds:
-        signal.setitimer(signal.ITIMER_PROF, job.input_cpu_seconds)
-
-
 def run_function(job: Job, code: types.CodeType, report: Report) -> bool:
-    start_clock(job)
     namespace = new_module("program")
     try:
         exec(code, namespace)
@@ -251,7 +244,6 @@ def run_function(job: Job, code: types.CodeType, report: Report) -> bool:
 
     left, fine = job.output, True
     for text in job.inputs:
-        start_clock(job)
         try:
             value = find_entry(job.entry, namespace)(*read_arguments(text))
             spelled = Speller(job.value).spell(value).encode()
@@ -275,7 +267,6 @@ def run_stdin(job: Job, code: types.CodeType, report: Report) -> bool:
     report.write(_OK)
     left, fine = job.output, True
     for text in job.inputs:
-        start_clock(job)
         stdout = open_standard_files(text.encode("utf-8", "surrogateescape"))
         namespace = new_module("__main__")
         failure: BaseException | None = None
@@ -410,7 +401,8 @@ def child(job: Job, jail: Jail) -> bool:
     report = Report()
     if not jail.dies_with_us:
         _quick(PRCTL, PR_SET_PDEATHSIG, signal.SIGKILL, 0)
-    cpu = math.ceil(job.cpu_seconds) + 1  # the zygote watches the exact limit; this one holds if it cannot
+    # The zygote watches the exact limit; this one holds if it cannot. It counts ticks, up to a third too many on a busy machine.
+    cpu = math.ceil(2 * job.cpu_seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     resource.setrlimit(resource.RLIMIT_AS, (job.memory, job.memory))
     largest_input = max((4 * len(text) for text in job.inputs), default=0)
@@ -896,6 +888,9 @@ def run_child(job: Job, jail: Jail) -> bytes:
 def watch(pid: int, job: Job) -> int:
     """Wait for the child; end it at a limit. CPU time decides, the wall clock is for those who sleep.
 
+    What an input has used counts from when we saw the result before it, a tick late at most. A program could write there
+    itself to have more, but no more than all its inputs together.
+
     The wall clock counts the ticks that we asked for, not how late we were woken: where others hold the processors, that
     is how much longer everything takes.
     """
@@ -915,10 +910,12 @@ def watch(pid: int, job: Job) -> int:
         elapsed += tick
         if job.input_cpu_seconds and (size := os.fstat(RESULTS).st_size) != written:
             written, elapsed, earlier = size, 0.0, cpu  # it came to another input
+        left = job.cpu_seconds - cpu
+        left_for_input = job.input_cpu_seconds - (cpu - earlier) if job.input_cpu_seconds else left
         # A program that does compute gets more patience than one that sleeps: the machine may be busy.
         patience = job.wall_seconds * (4 if cpu - earlier > 0.01 * elapsed else 1)
-        tick = min(max(job.cpu_seconds - cpu, 0.005), TICK_SECONDS)
-        reason = _CPU if cpu >= job.cpu_seconds else _WALL if elapsed >= patience else _ENDED
+        tick = min(max(left, 0.005), max(left_for_input, 0.005), TICK_SECONDS)
+        reason = _CPU if left <= 0 else _INPUT_CPU if left_for_input <= 0 else _WALL if elapsed >= patience else _ENDED
     if reason != _ENDED:
         os.kill(pid, signal.SIGKILL)
     os.close(process)
