@@ -110,18 +110,18 @@ class Side:
             subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
         )
 
-    def ask(self, line: str) -> tuple[int, float]:
+    def ask(self, request: object) -> tuple[Any, float]:
         """Its answer, and the CPU milliseconds of all its processes."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         before = cpu_seconds(self.process.pid)
-        print(line, file=self.process.stdin, flush=True)
+        print(json.dumps(request), file=self.process.stdin, flush=True)
         said = self.process.stdout.readline()
-        return int(said), 1e3 * (cpu_seconds(self.process.pid) - before)
+        return json.loads(said), 1e3 * (cpu_seconds(self.process.pid) - before)
 
     def cost(self, do: str, programs: list[Program], wrong: int = 0) -> float:
         """CPU milliseconds per program. All of them must be found right, but for so many."""
-        right, spent = self.ask(json.dumps({"do": do, "programs": programs}))
+        right, spent = self.ask({"do": do, "programs": programs})
         assert right == len(programs) - wrong, f"{do}: {right} of {len(programs)} programs found right"
         return spent / len(programs)
 
