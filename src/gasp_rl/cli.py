@@ -32,6 +32,7 @@ from gasp_rl.report.text import visible
 from gasp_rl.report.words import evaluated, plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
 from gasp_rl.runs.journal import Finished, Journal, read_journal
+from gasp_rl.runs.metrics import read_measurements
 
 UNNAMED = frozenset({"config", "recipe", "size", "command", "windows", "rows"})
 """Fields whose own fields are flags without a prefix."""
@@ -426,7 +427,6 @@ def resume(root: Path) -> None:
 
 def _watch(recipe: str, run: RunDirectory, go: Callable[[Observer], object]) -> None:
     from gasp_rl.report.live import LiveView
-    from gasp_rl.report.write import write_report
 
     try:
         with LiveView(f"gasp {recipe}") as view:
@@ -438,7 +438,7 @@ def _watch(recipe: str, run: RunDirectory, go: Callable[[Observer], object]) -> 
     except GaspError as fault:
         raise type(fault)(f"{fault}{_kept(run)}") from fault
     print()
-    _conclude(read_journal(run.journal), write_report(run))
+    _conclude(run, read_journal(run.journal))
 
 
 def evaluate(asked: Evaluate) -> None:
@@ -489,21 +489,22 @@ def _kept(run: RunDirectory) -> str:
 
 
 def report(root: Path) -> None:
-    from gasp_rl.report.write import write_report
-
     run = open_run(root)
     journal = read_journal(run.journal) if run.journal.exists() else Journal()
-    _conclude(journal, write_report(run))
+    _conclude(run, journal)
     if not isinstance(journal.ending, Finished):
         print(f"To go on, if nothing does: gasp resume {root}")
 
 
-def _conclude(journal: Journal, page: Path) -> None:
+def _conclude(run: RunDirectory, journal: Journal) -> None:
     """The last thing that a command about a run says."""
     from rich.console import Console
 
-    Console(soft_wrap=not sys.stdout.isatty()).print(visible(summary(journal)), markup=False, highlight=False)
-    print(f"\nReport: {page}")
+    from gasp_rl.report.write import write_report
+
+    words = summary(journal, read_measurements(run.metrics))
+    Console(soft_wrap=not sys.stdout.isatty()).print(visible(words), markup=False, highlight=False)
+    print(f"\nReport: {write_report(run)}")
 
 
 def export(root: Path, to: Path) -> None:

@@ -148,6 +148,17 @@ def test_it_opens_with_what_fell_and_what_the_base_model_did(run: Journal) -> No
     assert "4 min 32 s" in text
 
 
+def test_it_says_what_each_phase_cost_and_what_each_thing_came_to(run: Journal) -> None:
+    measured = [Measurement(1, "lemma", 272.0, 90_000, sampling_seconds=200.0, update_seconds=30.0)]
+
+    text = Reader(page(run, measured, "demo")).text
+    cost = text[text.index("What it cost") :]
+
+    assert re.search(r"lemma\W+90,000\W+4 min 32 s\W+3 min 20 s\W+30 s\W+0 s", cost)
+    assert re.search(r"per accepted lemma \([0-9]+\)", cost)
+    assert re.search(r"per goalpost solved \(3\)\W+30,000\W+1 min 31 s", cost)
+
+
 def test_a_lemma_stands_below_its_goalpost_and_its_lift_below_it(run: Journal) -> None:
     text = Reader(page(run, [], "demo")).text
     ladders = text[text.index("What the teacher made of each goalpost") :]

@@ -3,9 +3,10 @@ from collections.abc import Sequence
 import pytest
 
 from gasp_rl.config import GaspConfig, RunConfig
-from gasp_rl.report.words import duration, evaluated, headline, summary
+from gasp_rl.report.words import brief, duration, evaluated, headline, summary
 from gasp_rl.rollout import Evaluation, Iteration, Phase, ProblemScore, Proposal, Rejection
 from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, Journal, Record, Started, Stopped
+from gasp_rl.runs.metrics import Measurement
 
 STARTED = Started(RunConfig(recipe="gasp", steps=2, gasp=GaspConfig()), "0.1")
 
@@ -116,3 +117,35 @@ def test_an_evaluation_gives_the_pass_at_k_that_its_samples_allow() -> None:
     assert evaluated(found, (1, 5, 20)) == (
         "2 problems: pass@1 30.0%, pass@5 74.8%\nSolved: 2, of these at least twice: 1. Cost: 9,000 tokens sampled."
     )
+
+
+def test_the_summary_says_what_was_spent_and_on_what() -> None:
+    journal = Journal(
+        (
+            STARTED,
+            IterationRecord(Iteration(1, (Phase("lemma", (Proposal("a", "lemma", ""),), sampled_tokens=1200),))),
+            evaluation(1, "goalposts", [1, 0]),
+        )
+    )
+    measured = [
+        Measurement(1, "lemma", 90.0, 1200, sampling_seconds=61.0, update_seconds=9.0, sandbox_cpu_seconds=12.0),
+        Measurement(1, "evaluate", 10.0, 300, sampling_seconds=9.0),
+        Measurement(2, "lemma", 5.0, 55, sampling_seconds=4.0),
+    ]
+
+    lines = summary(journal, measured).splitlines()
+
+    assert (
+        "Cost: 1,555 tokens sampled in 1 min 45 s: 1 min 14 s sampling, 9 s updating, 12 s of CPU in the sandbox."
+        in lines
+    )
+    assert (
+        "That is 1,255 tokens and 1 min 35 s per accepted lemma; 1,555 tokens and 1 min 45 s per goalpost solved."
+        in lines
+    )
+    assert "Of these tokens 355 were of iterations that were interrupted and done again." in lines
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.034, "0.03 s"), (2.449, "2.4 s"), (80.0, "1 min 20 s")])
+def test_small_durations_keep_two_digits(seconds: float, words: str) -> None:
+    assert brief(seconds) == words

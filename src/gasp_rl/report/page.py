@@ -1,7 +1,7 @@
 """The report: one page that needs nothing else. Paragraphs from journal to HTML, each a pure function."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 from gasp_rl.config import Band
@@ -10,10 +10,11 @@ from gasp_rl.report.charts import Axis, Series, histogram, line_chart
 from gasp_rl.report.html import Child, Html, details, el, join, table, written
 from gasp_rl.report.ladders import WHY, ladders, rung_colours
 from gasp_rl.report.text import one_line
-from gasp_rl.report.words import duration, plural, probability
+from gasp_rl.report.words import brief, duration, plural, probability
 from gasp_rl.rollout import Answer, Judgement, ProblemScore, Proposal, Rejection
 from gasp_rl.runs.directory import encode_config
 from gasp_rl.runs.journal import Journal
+from gasp_rl.runs.ledger import Cost, Ledger, ledger
 from gasp_rl.runs.metrics import Measurement
 
 SHARE = Axis(0.0, 1.0, 0.25, percent=True)
@@ -58,6 +59,7 @@ def _header(journal: Journal, name: str) -> Html:
         ("teacher", "The teacher"),
         ("ladders", "Ladders"),
         ("answers", "Answers"),
+        ("cost", "Cost"),
         ("settings", "Settings"),
     ]
     return el(
@@ -93,6 +95,12 @@ def _sections(journal: Journal, measurements: Sequence[Measurement]) -> list[Htm
             ladders(journal),
         ),
         _section("answers", "What the student answered", "A few of its latest answers.", _answers(journal)),
+        _section(
+            "cost",
+            "What it cost",
+            "Sampling and updating are the model’s time; the programs’ is CPU time, spent while it samples.",
+            _costs(ledger(journal, measurements)),
+        ),
         _section("settings", "Settings and versions", "", _settings(journal)),
     ]
 
@@ -402,6 +410,27 @@ def _answer(step: int, answer: Answer, source: Proposal | None) -> Html:
         written(answer.text, 1200, class_="program"),
         class_="failure",
     )
+
+
+def _costs(found: Ledger) -> Html:
+    if not found.total.tokens and not found.total.seconds:
+        return el("p", "Nothing has been spent yet.", class_="empty")
+    head = ["tokens", "time", "sampling", "updating", "programs, CPU"]
+    rows = [(phase, cost, duration) for phase, cost in (*found.phases, ("all", found.total))]
+    each = [(f"per {one.what} ({one.count:,})", one.each, brief) for one in found.bought]
+    again = f"{found.done_again:,} tokens were of iterations that were interrupted and done again."
+    return join(
+        [
+            table(["phase", *head], [_cost_row(*row) for row in rows], label="Cost of each phase"),
+            table(["", *head], [_cost_row(*row) for row in each], label="What each thing cost") if each else None,
+            el("p", again, class_="quiet") if found.done_again else None,
+        ]
+    )
+
+
+def _cost_row(what: str, cost: Cost, words: Callable[[float], str]) -> list[str]:
+    times = (cost.seconds, cost.sampling_seconds, cost.update_seconds, cost.sandbox_cpu_seconds)
+    return [what, f"{cost.tokens:,.0f}", *(words(seconds) if cost.seconds else "–" for seconds in times)]
 
 
 def _settings(journal: Journal) -> Html:

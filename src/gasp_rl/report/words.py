@@ -6,6 +6,8 @@ from gasp_rl.report import numbers
 from gasp_rl.report.numbers import Comparison
 from gasp_rl.rollout import Evaluation, Proposal
 from gasp_rl.runs.journal import Finished, Journal, Stopped
+from gasp_rl.runs.ledger import Ledger, ledger
+from gasp_rl.runs.metrics import Measurement
 from gasp_rl.stats import mean_pass_at_k
 
 SURE = 0.05
@@ -47,7 +49,7 @@ def ending(journal: Journal) -> str:
             return "not finished: still running, or ended without a word"
 
 
-def summary(journal: Journal) -> str:
+def summary(journal: Journal, measurements: Sequence[Measurement] = ()) -> str:
     """What fell, compared with what, at what cost: a few lines for the terminal."""
     lines = [headline(journal)]
     if journal.started is None:
@@ -77,10 +79,27 @@ def summary(journal: Journal) -> str:
                 f"best {best[1]:.1%} at iteration {best[0]:g}."
             )
 
-    lines.append(f"Cost: {numbers.sampled_tokens(journal):,} tokens sampled.")
+    lines += costs(ledger(journal, measurements))
     if journal.ending is None or isinstance(journal.ending, Stopped):
         lines.append(f"The run is {ending(journal)}." if journal.ending is None else f"The run {ending(journal)}.")
     return "\n".join([*lines, *journal.notes])
+
+
+def costs(found: Ledger) -> list[str]:
+    """What was spent, and what each thing that it bought came to."""
+    total = found.total
+    spent = f"Cost: {total.tokens:,.0f} tokens sampled"
+    if not total.seconds:
+        return [f"{spent}."]
+    model = f"{duration(total.sampling_seconds)} sampling, {duration(total.update_seconds)} updating"
+    sandbox = f"{duration(total.sandbox_cpu_seconds)} of CPU in the sandbox"
+    lines = [f"{spent} in {duration(total.seconds)}: {model}, {sandbox}."]
+    if found.bought:
+        each = [f"{one.each.tokens:,.0f} tokens and {brief(one.each.seconds)} per {one.what}" for one in found.bought]
+        lines.append(f"That is {'; '.join(each)}.")
+    if found.done_again:
+        lines.append(f"Of these tokens {found.done_again:,} were of iterations that were interrupted and done again.")
+    return lines
 
 
 def evaluated(found: Evaluation, ks: Sequence[int]) -> str:
@@ -109,6 +128,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def brief(seconds: float) -> str:
+    """Seconds of one small thing: two digits where a minute is far."""
+    return duration(seconds) if seconds >= 60 else f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
 
 
 def _progress(journal: Journal) -> str:
