@@ -160,19 +160,20 @@ def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _rows_of(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
-    number = 0
+    number, blank = 0, True
     while text := file.readline(MAX_ROW + 1):
         number += 1
         if number == 1:
             text = text.removeprefix(BYTE_ORDER_MARK)
         if len(text) > MAX_ROW:
             raise ProblemFileError(f"{path}:{number}: a row of more than {MAX_ROW >> 20} MiB: refused")
-        if number == 1 and (text.lstrip().startswith(b"[") or text.strip() == b"{"):
+        if blank and (text.lstrip().startswith(b"[") or text.strip() == b"{"):
             yield from _document(path, text + file.read(MAX_ROW))
             if file.read(1):
                 raise ProblemFileError(f"{path}: more than {MAX_ROW >> 20} MiB in one JSON value: write JSON Lines")
             return
         if text.strip():
+            blank = False
             yield number, text
 
 

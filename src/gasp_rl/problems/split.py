@@ -120,7 +120,7 @@ def cut(files: Sequence[Path], part_of: PartOf, reading: ReadingConfig, out: Pat
                     if not reading.skip_malformed:
                         raise complaint(file, row.found)
                     continue
-                if seen.setdefault(row.found.id, file) != file:
+                if row.found.id in seen:
                     raise ProblemFileError(
                         f"{file}:{row.line}: id: {row.found.id!r} is in {seen[row.found.id]} already"
                     )

@@ -1,12 +1,14 @@
 """Tests that are written as Python asserts, read as inputs and outputs. Nothing is run: what is not plain is refused.
 
 Read are `assert f(1, [2]) == 3` and its kin: `is`, `not f(x)`, `set(f(x)) == {1}`, `tuple(f(x)) == (1, 2)`,
-`abs(f(x) - 0.5) < 1e-6`, `math.isclose(f(x), 0.5, rel_tol=1e-3)`, with values that are literals or arithmetic of them;
-and EvalPlus's `inputs = [...]`, `results = [...]` and a loop that asserts one on the other.
+`abs(f(x) - 0.5) < 1e-6`, `math.isclose(f(x), 0.5, rel_tol=1e-3)`, with values that are literals, names of such or
+arithmetic of them; the same in a loop over a range; and EvalPlus's `inputs = [...]`, `results = [...]` and a loop that
+asserts one on the other.
 """
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +17,9 @@ from gasp_rl.sandbox.values import spell
 
 MAX_FOLDED = 100_000
 """Characters, entries or bits of a value that arithmetic may make."""
+
+MAX_STEPS = 1000
+"""Of a loop over a range."""
 
 EXACT = Comparison(CompareKind.EXACT)
 SET = Comparison(CompareKind.SET)
@@ -51,14 +56,20 @@ def read_asserts(body: Sequence[ast.stmt], called: Called) -> list[Asserted]:
         match statement:
             case ast.Assert(test=ast.Constant(value=True)):
                 pass
+            case ast.Assert(test=ast.Compare(left=left, ops=[ast.Eq()], comparators=[right])) if _same(left, right):
+                pass  # what any program passes
             case ast.Assert(test=test):
-                found.append(_assertion(test, called))
+                found.append(_assertion(Renamed(assigned).visit(deepcopy(test)), called))
             case (
                 ast.Import() | ast.ImportFrom() | ast.Pass() | ast.FunctionDef() | ast.Expr(ast.Constant() | ast.Name())
             ):
                 pass
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 assigned[name] = value
+            case ast.For(target=ast.Name(id=name), iter=numbers, body=inner) if _asserts_over_range(statement):
+                for number in _steps(numbers):
+                    step = Renamed({name: ast.Constant(number)})
+                    found += read_asserts([step.visit(deepcopy(one)) for one in inner], called)
             case ast.For():
                 found += _evalplus_loop(statement, assigned, called)
             case ast.Expr(ast.Call(func=ast.Name(id="check"))):
@@ -66,6 +77,16 @@ def read_asserts(body: Sequence[ast.stmt], called: Called) -> list[Asserted]:
             case _:
                 raise NotPlainError(f"{_shown(statement)} is no plain assert")
     return found
+
+
+class Renamed(ast.NodeTransformer):
+    """Puts values in the place of the names that they were given."""
+
+    def __init__(self, values: dict[str, ast.expr]) -> None:
+        self._values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._values.get(node.id, node)
 
 
 def as_tests(asserted: Sequence[Asserted]) -> tuple[tuple[TestCase, ...], Comparison]:
@@ -165,6 +186,24 @@ def _mentions(node: ast.expr, called: Called) -> bool:
     return any(isinstance(inner, ast.Name) and called(inner.id) for inner in ast.walk(node))
 
 
+def _same(left: ast.expr, right: ast.expr) -> bool:
+    return ast.dump(left) == ast.dump(right)
+
+
+def _asserts_over_range(loop: ast.For) -> bool:
+    return (
+        isinstance(loop.iter, ast.Call)
+        and isinstance(loop.iter.func, ast.Name)
+        and loop.iter.func.id == "range"
+        and all(isinstance(inner, ast.Assert) for inner in loop.body)
+    )
+
+
+def _steps(numbers: ast.expr) -> list[int]:
+    value = fold(numbers)
+    return [number for number in value if isinstance(number, int)] if isinstance(value, list) else []
+
+
 def _number(node: ast.expr) -> float:
     value = fold(node)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
@@ -208,12 +247,23 @@ def _folded(node: ast.expr) -> object:
             name in CONVERSIONS and len(arguments) < 2
         ):
             return CONVERSIONS[name](*(_folded(argument) for argument in arguments))
+        case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
+            return _range([_folded(argument) for argument in arguments])
+        case _:
+            pass
     raise ValueError
 
 
 CONVERSIONS: dict[str, Callable[..., object]] = {
     "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "float": float, "str": str,
 }  # fmt: skip
+
+
+def _range(arguments: list[object]) -> list[int]:
+    numbers = range(*(argument for argument in arguments if isinstance(argument, int)))
+    if len(numbers) > MAX_STEPS:
+        raise ValueError
+    return list(numbers)
 
 
 def _arithmetic(left: object, operator: ast.operator, right: object) -> object:

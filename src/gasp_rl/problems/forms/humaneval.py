@@ -8,7 +8,7 @@ import ast
 from dataclasses import dataclass
 
 from gasp_rl.problem import IoMode, Problem
-from gasp_rl.problems.forms.asserts import NotPlainError, as_tests, read_asserts
+from gasp_rl.problems.forms.asserts import NotPlainError, Renamed, as_tests, read_asserts
 from gasp_rl.problems.forms.base import Excluded, Form, Row, RowError, convert, parse_python, shared_out
 
 
@@ -34,10 +34,10 @@ def read(row: Row) -> Problem | Excluded:
     checks = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     if len(checks) != 1 or len(checks[0].args.args) != 1:
         raise RowError("test", "must define check(candidate)")
-    candidate = checks[0].args.args[0].arg
+    checked = Renamed({checks[0].args.args[0].arg: ast.Name(given.entry_point, ast.Load())}).visit(checks[0])
 
     try:
-        tests, compare = as_tests(read_asserts(checks[0].body, lambda name: name == candidate))
+        tests, compare = as_tests(read_asserts(checked.body, lambda name: name == given.entry_point))
     except NotPlainError as reason:
         return Excluded(_id(given.task_id), f"judged by test code: {reason}")
     public, hidden = shared_out(tests, IoMode.FUNCTIONAL)
