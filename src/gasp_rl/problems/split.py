@@ -124,6 +124,7 @@ def cut(files: Sequence[Path], part_of: PartOf, reading: ReadingConfig, out: Pat
                     raise ProblemFileError(
                         f"{file}:{row.line}: id: {row.found.id!r} is in {seen[row.found.id]} already"
                     )
+                seen[row.found.id] = file
                 part = part_of(row.found)
                 found.problems[part] += 1
                 if isinstance(row.found, Excluded):
