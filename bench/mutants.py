@@ -3,8 +3,8 @@
     python bench/mutants.py ANSWERS PROBLEMS... [--failing 9]
 
 Writes to ANSWERS, for every problem of these files that has one, its reference and then mutants of it, until so many of them
-fail a test: one JSON object per line with `id`, `program`, `reference`, and `outcome` as we grade it, the faithful way. What
-takes long on any test is left out, so that no time limit of any grader plays a part. Which mutants there are, and their order, depends on
+fail a test: one JSON object per line with `id`, `program`, `reference`, and `outcome` as we grade it, the faithful way. Mutants
+that take long on any test are left out, so that no time limit of any grader plays a part. Which mutants there are, and their order, depends on
 nothing but the source: one of each kind in turn, so that the first few differ in kind.
 """
 
@@ -23,18 +23,21 @@ from typing import TypeAlias
 from gasp_rl.config import GradingConfig
 from gasp_rl.problem import Problem
 from gasp_rl.problems.jsonl import read_problems
-from gasp_rl.sandbox.grading import Grade, Outcome, grade
+from gasp_rl.sandbox.base import Status
+from gasp_rl.sandbox.grading import Grade, Judged, grade
 from gasp_rl.sandbox.local import LocalSandbox
 
 Change: TypeAlias = Callable[[ast.AST], None]
 """Of a node in its place."""
 Body: TypeAlias = list[ast.stmt]
 
-SECONDS = 1.0
-QUICK = GradingConfig(limits=replace(GradingConfig().limits, cpu_seconds=2 * SECONDS, input_cpu_seconds=SECONDS))
+SECONDS = 0.25
+"""Longest that a mutant may take on all tests."""
+QUICK = GradingConfig(limits=replace(GradingConfig().limits, cpu_seconds=SECONDS, input_cpu_seconds=0.0))
+NO_VERDICT = frozenset({Status.TIMEOUT_CPU, Status.TIMEOUT_WALL, Status.INFRA})
 MOST_TRIED = 40
 """Mutants of one reference."""
-PROBLEMS_AT_A_TIME = 100
+PROBLEMS_AT_A_TIME = 50
 
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.Lt),
@@ -187,25 +190,21 @@ def write_answers(sandbox: LocalSandbox, problems: list[Problem], failing: int, 
                     "reference": program == problem.reference,
                     "outcome": found.outcome,
                 }
-                print(json.dumps(answer), file=file)
+                print(json.dumps(answer), file=file, flush=True)
 
 
 def answers(sandbox: LocalSandbox, problems: list[Problem], failing: int) -> Iterator[tuple[Problem, str, Grade]]:
     waiting = {problem.id: islice(mutants(problem.reference), MOST_TRIED) for problem in problems}
     kept: dict[str, list[tuple[Problem, str, Grade]]] = defaultdict(list)
     wanted = dict.fromkeys(waiting, failing)
-    attempts = [(problem.reference, problem) for problem in problems]
+    attempts, how = [(problem.reference, problem) for problem in problems], GradingConfig()
     while attempts:
-        for place, found in sorted(grade(sandbox, attempts, QUICK)):
+        for place, found in sorted(grade(sandbox, attempts, how)):
             program, problem = attempts[place]
-            if found.cpu_seconds < SECONDS and found.outcome not in {Outcome.TIMEOUT_WALL, Outcome.INFRA}:
+            if found.outcome not in NO_VERDICT and (program == problem.reference or found.cpu_seconds < SECONDS):
                 kept[problem.id].append((problem, program, found))
-                wanted[problem.id] -= found.outcome is not Outcome.PASS
-        attempts = [
-            (program, problem)
-            for problem in problems
-            for program in islice(waiting[problem.id], max(0, wanted[problem.id]))
-        ]
+                wanted[problem.id] -= found.outcome is not Judged.PASS
+        attempts, how = [(mutant, p) for p in problems for mutant in islice(waiting[p.id], max(0, wanted[p.id]))], QUICK
     return chain.from_iterable(kept.values())
 
 

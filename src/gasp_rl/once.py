@@ -172,7 +172,7 @@ def grade(problem: Problem, source: str, config: SandboxConfig) -> Graded:
     """Run a program on every test of a problem. A fault of ours raises SandboxError."""
     with closing(open_sandbox(config)) as sandbox:
         ((_, found),) = grading.grade(sandbox, [(source, problem)], config.grading, every=True)
-    if found.outcome is Outcome.INFRA:
+    if found.outcome is Status.INFRA:
         raise SandboxError(f"the program could not be run: {found.detail}")
     tests = tuple(None if one is None else TestGrade(one.outcome, one.detail) for one in found.tests)
     return Graded(

@@ -7,7 +7,7 @@ import pytest
 
 from gasp_rl.config import GradingConfig
 from gasp_rl.problems.jsonl import read_problems
-from gasp_rl.sandbox.grading import Outcome, grade
+from gasp_rl.sandbox.grading import Judged, grade
 from gasp_rl.sandbox.local import LocalSandbox
 
 pytestmark = pytest.mark.data
@@ -51,6 +51,6 @@ def test_reference_solutions_pass_but_for_those_that_are_known_to_need_more(name
 
     assert len(grades) == count
     failed = {
-        problem: f"{found.outcome}: {found.detail}" for problem, found in grades if found.outcome is not Outcome.PASS
+        problem: f"{found.outcome}: {found.detail}" for problem, found in grades if found.outcome is not Judged.PASS
     }
     assert failed.keys() <= known, failed

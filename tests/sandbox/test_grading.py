@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gasp_rl.config import GradeIsolation, GradeSemantics, GradingConfig
 from gasp_rl.errors import ConfigError
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Judgement
 from gasp_rl.sandbox.base import Execution, Job, Result, Status
-from gasp_rl.sandbox.grading import Grade, Outcome, grade, grade_problems
+from gasp_rl.sandbox.grading import Grade, Judged, grade, grade_problems
 from gasp_rl.sandbox.judge import Verdict
 from gasp_rl.sandbox.scripted import ScriptedSandbox, failed, gave
 
@@ -101,8 +103,8 @@ def test_every_test_is_counted_when_asked_for(isolation: GradeIsolation) -> None
 
     ((_, found),) = grade(ScriptedSandbox(only_odd), [("source", THREE)], GradingConfig(isolation), every=True)
 
-    assert [tested.outcome for tested in found.tests if tested] == [Outcome.PASS, Outcome.MEMORY, Outcome.PASS]
-    assert (found.outcome, found.passed, found.level) == (Outcome.MEMORY, 2, "L3")
+    assert [tested.outcome for tested in found.tests if tested] == [Judged.PASS, Status.MEMORY, Judged.PASS]
+    assert (found.outcome, found.passed, found.level) == (Status.MEMORY, 2, "L3")
     assert found.cpu_seconds >= 0.5
 
 
@@ -112,16 +114,16 @@ def test_a_program_that_cannot_be_loaded_is_run_once() -> None:
 
     ((_, found),) = grade(sandbox, [("source", THREE)], every=True)
 
-    assert found == Grade(Outcome.COMPILE_ERROR, found.tests, "test 1 of 3: compile_error: SyntaxError: no")
+    assert found == Grade(Status.COMPILE_ERROR, found.tests, "test 1 of 3: compile_error: SyntaxError: no")
     assert len(sandbox.jobs) == 1
 
 
 def test_programs_on_real_problems_have_limits_of_their_own() -> None:
     sandbox = ScriptedSandbox(add_one)
 
-    list(grade_problems(sandbox, [("source", THREE)]))
+    list(grade_problems(sandbox, [("source", THREE)], GradingConfig(GradeIsolation.TEST)))
 
-    assert sandbox.jobs[0].limits == GradingConfig().limits
+    assert {job.limits for job in sandbox.jobs} == {GradingConfig().limits}
 
 
 def test_livecodebench_runs_all_tests_in_one_process_so_no_other_can_be_asked_for() -> None:
@@ -151,6 +153,63 @@ def test_a_fault_of_ours_in_either_run_of_a_problem_is_no_answer(alone: bool) ->
         return NO_WORKER if alone == (len(job.inputs) == 1) else gave("2", "0")
 
     assert judged(THREE, execute) == Verdict(Judgement.SANDBOX_FAULT, "no worker")
+
+
+ALL_TIME = GradingConfig().limits.cpu_seconds
+
+
+def given_up(*values: str) -> Execution:
+    """The time was up at the test after these."""
+    results = (*(Result(Status.OK, value) for value in values), Result(Status.TIMEOUT_CPU))
+    return Execution(Status.TIMEOUT_CPU, results)
+
+
+def in_haste(job: Job) -> bool:
+    assert job.limits is not None
+    return job.limits.cpu_seconds < ALL_TIME
+
+
+def test_a_program_that_is_wrong_on_one_test_is_not_waited_for_on_the_next() -> None:
+    sandbox = ScriptedSandbox(lambda job: given_up("2", "0") if in_haste(job) else gave("0"))
+
+    ((_, verdict),) = grade_problems(sandbox, [("source", THREE)])
+
+    assert verdict == Verdict(Judgement.WRONG, "test 2 of 3: got '0', expected '3'")
+    assert [job.inputs for job in sandbox.jobs] == [("1", "2", "3"), ("2",)]
+
+
+def test_a_slow_program_that_is_wrong_on_nothing_yet_is_run_with_all_its_time() -> None:
+    sandbox = ScriptedSandbox(lambda job: given_up("2", "3") if in_haste(job) else add_one(job))
+
+    ((_, verdict),) = grade_problems(sandbox, [("source", THREE)])
+
+    assert verdict == Verdict(Judgement.CORRECT)
+    assert [(job.inputs, in_haste(job)) for job in sandbox.jobs] == [(("1", "2", "3"), True), (("1", "2", "3"), False)]
+
+
+KINDS = st.sampled_from(["right", "wrong", "error"])
+
+
+@given(
+    together=st.lists(KINDS, min_size=1, max_size=5),
+    alone=st.lists(KINDS, min_size=5, max_size=5),
+    seen=st.integers(0, 5),
+)
+def test_how_much_was_seen_in_haste_does_not_change_the_verdict(
+    together: list[str], alone: list[str], seen: int
+) -> None:
+    many = problem(*((str(n), str(n + 1)) for n in range(len(together))))
+    alone[0] = together[0]  # nothing ran before it
+
+    def execute(job: Job, until: int) -> Execution:
+        kinds = [(alone if job.alone else together)[int(text)] for text in job.inputs]
+        stop = kinds.index("error") if "error" in kinds else len(kinds)
+        values = [str(int(text) + (kind == "right")) for text, kind in zip(job.inputs, kinds, strict=True)][:stop]
+        if in_haste(job) and until < len(kinds) and until <= stop:
+            return given_up(*values[:until])
+        return gave(*values) if stop == len(kinds) else failed(Status.RUNTIME_ERROR, *values)
+
+    assert judged(many, lambda job: execute(job, seen)) == judged(many, lambda job: execute(job, len(together)))
 
 
 def test_a_functional_problem_is_called_by_its_name_and_a_stdin_problem_is_a_program() -> None:

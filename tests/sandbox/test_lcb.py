@@ -6,7 +6,8 @@ import pytest
 
 from gasp_rl.config import GradeSemantics, GradingConfig, Limits, SandboxConfig
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
-from gasp_rl.sandbox.grading import Grade, Outcome, grade
+from gasp_rl.sandbox.base import Status
+from gasp_rl.sandbox.grading import Grade, Judged, grade
 from gasp_rl.sandbox.lcb import standard_output
 from gasp_rl.sandbox.local import LocalSandbox
 
@@ -53,7 +54,7 @@ def graded(sandbox: LocalSandbox, problem: Problem, source: str, how: GradingCon
 def test_a_stdin_program_that_passes_there_passes_here(sandbox: LocalSandbox, source: str) -> None:
     found = graded(sandbox, SUM, source)
 
-    assert found.outcome is Outcome.PASS, found
+    assert found.outcome is Judged.PASS, found
 
 
 @pytest.mark.parametrize(("source", "faithful"), [
@@ -78,8 +79,8 @@ def test_a_stdin_program_that_passes_there_passes_here(sandbox: LocalSandbox, so
 def test_a_stdin_program_that_fails_there_fails_here_even_if_it_is_right(
     sandbox: LocalSandbox, source: str, faithful: bool
 ) -> None:
-    assert graded(sandbox, SUM, source).outcome is not Outcome.PASS
-    assert (graded(sandbox, SUM, source, GradingConfig()).outcome is Outcome.PASS) is faithful
+    assert graded(sandbox, SUM, source).outcome is not Judged.PASS
+    assert (graded(sandbox, SUM, source, GradingConfig()).outcome is Judged.PASS) is faithful
 
 
 @pytest.mark.parametrize(("body", "passes"), [
@@ -95,8 +96,8 @@ def test_a_function_is_called_and_its_result_compared_as_there(sandbox: LocalSan
     function = "def solve(x):\n" + "".join(f"    {line}\n" for line in lines)
     method = "class Solution:\n    def solve(self, x):\n" + "".join(f"        {line}\n" for line in lines)
 
-    assert (graded(sandbox, SAME, function).outcome is Outcome.PASS) is passes
-    assert (graded(sandbox, SAME, method).outcome is Outcome.PASS) is passes
+    assert (graded(sandbox, SAME, function).outcome is Judged.PASS) is passes
+    assert (graded(sandbox, SAME, method).outcome is Judged.PASS) is passes
 
 
 @pytest.mark.parametrize(("source", "passes"), [
@@ -109,21 +110,21 @@ def test_a_function_is_called_and_its_result_compared_as_there(sandbox: LocalSan
     ("class Same:\n    def __eq__(self, other): return True\ndef solve(x): return Same()", False),  # passes there
 ])  # fmt: skip
 def test_all_calls_share_one_object(sandbox: LocalSandbox, source: str, passes: bool) -> None:
-    assert (graded(sandbox, SAME, source).outcome is Outcome.PASS) is passes
+    assert (graded(sandbox, SAME, source).outcome is Judged.PASS) is passes
 
 
 def test_a_long_output_comes_through_and_the_comparison_is_livecodebenchs(sandbox: LocalSandbox) -> None:
     long = Problem("long", "", (TestCase("1", "'\\\n" * 70_000),), (), IoMode.STDIN, Encoding.TEXT)
 
-    assert graded(sandbox, long, "for _ in range(70_000): print('\\'\\\\ ')").outcome is Outcome.PASS
+    assert graded(sandbox, long, "for _ in range(70_000): print('\\'\\\\ ')").outcome is Judged.PASS
 
 
 def test_a_program_of_the_largest_size_fits_with_all_that_is_around_it(sandbox: LocalSandbox) -> None:
     source = READ + "print(sum(a))\nx = '" + "\\" * 2_000 + "'"
     how = GradingConfig(semantics=GradeSemantics.LCB, limits=Limits(source_bytes=len(source)))
 
-    assert graded(sandbox, SUM, source, how).outcome is Outcome.PASS
-    assert graded(sandbox, SUM, source + "#", how).outcome is Outcome.COMPILE_ERROR
+    assert graded(sandbox, SUM, source, how).outcome is Judged.PASS
+    assert graded(sandbox, SUM, source + "#", how).outcome is Status.COMPILE_ERROR
 
 
 def test_what_is_no_string_is_no_standard_output() -> None:

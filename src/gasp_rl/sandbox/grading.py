@@ -7,8 +7,9 @@ done as LiveCodeBench's grader does it (`gasp_rl.sandbox.lcb`).
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TypeAlias
 
 from gasp_rl.config import GradeIsolation, GradeSemantics, GradingConfig
 from gasp_rl.problem import CompareKind, Comparison, Encoding, IoMode, Problem
@@ -20,25 +21,21 @@ from gasp_rl.sandbox.judge import Verdict, short
 from gasp_rl.sandbox.values import decode, spell
 
 MAX_DETAIL = 200
+HASTE_SECONDS = 0.25
+"""CPU seconds that all tests together have at first. A program that is wrong on one test may loop on the next, and since nobody
+in there knows that it is wrong already, it would do so for seconds. What was done in time is seen then; where nothing is
+wrong with it, all tests are run again, and the verdict is the same as if that had been done at once."""
 
 
-class Outcome(StrEnum):
-    """What a test, or a program on all tests, was found to be: `Status`, with OK judged."""
+class Judged(StrEnum):
+    """What a test that gave a value, or a program that gave all of them, was found to be."""
 
     PASS = "pass"  # noqa: S105 - no password
     WRONG_ANSWER = "wrong_answer"
-    COMPILE_ERROR = "compile_error"
-    RUNTIME_ERROR = "runtime_error"
-    TIMEOUT_CPU = "timeout_cpu"
-    TIMEOUT_WALL = "timeout_wall"
-    MEMORY = "memory"
-    OUTPUT_LIMIT = "output_limit"
-    CRASH = "crash"
-    FORBIDDEN = "forbidden"
-    UNSERIALIZABLE = "unserializable"
-    NO_RESULT = "no_result"
-    PROTOCOL = "protocol"
-    INFRA = "infra"
+
+
+Outcome: TypeAlias = Judged | Status
+"""Judged, or why there was nothing to judge: then never OK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class Grade:
 
     @property
     def passed(self) -> int:
-        return sum(test is not None and test.outcome is Outcome.PASS for test in self.tests)
+        return sum(test is not None and test.outcome is Judged.PASS for test in self.tests)
 
 
 def grade_problems(
@@ -74,9 +71,9 @@ def grade_problems(
     """Does each program pass every test of its problem? Yields (index, verdict) as they are found."""
     for index, found in grade(sandbox, attempts, how):
         match found.outcome:
-            case Outcome.PASS:
+            case Judged.PASS:
                 yield index, Verdict(Judgement.CORRECT)
-            case Outcome.INFRA:
+            case Status.INFRA:
                 yield index, Verdict(Judgement.SANDBOX_FAULT, found.detail)
             case _:
                 yield index, Verdict(Judgement.WRONG, found.detail)
@@ -93,29 +90,31 @@ def grade(
     inputs_of: dict[str, tuple[str, ...]] = {}
     graded: list[_Attempt] = []
 
-    def first_jobs() -> Iterator[Job]:
-        for source, problem in attempts:
+    def first_jobs() -> Iterator[tuple[int, Job]]:
+        for index, (source, problem) in enumerate(attempts):
             if problem.id not in inputs_of:
                 inputs_of[problem.id] = tuple(_job_input(problem, test.input) for test in problem.tests)
             graded.append(_Attempt(source, problem, inputs_of[problem.id], how, every))
-            yield graded[-1].first_job()
+            yield index, graded[index].first_job()
 
-    waiting: dict[int, list[int]] = {}
-    for index, execution in sandbox.execute(first_jobs()):
-        graded[index].record(execution)
-        if tests := graded[index].to_run_alone():
-            waiting[index] = tests
-        else:
-            yield index, graded[index].grade()
-    while waiting:
-        alone, waiting = sorted(waiting.items()), {}
-        for place, execution in sandbox.execute(graded[index].job(tests, alone=True) for index, tests in alone):
-            index, tests = alone[place]
-            graded[index].record_alone(tests, execution)
-            if tests := graded[index].to_run_alone():
-                waiting[index] = tests
+    jobs: Iterable[tuple[int, Job]] = first_jobs()
+    while jobs:
+        sent: list[int] = []
+        following: dict[int, Job] = {}
+        for place, execution in sandbox.execute(_noting(sent, jobs)):
+            index = sent[place]
+            graded[index].record(execution)
+            if job := graded[index].next_job():
+                following[index] = job
             else:
                 yield index, graded[index].grade()
+        jobs = sorted(following.items())
+
+
+def _noting(sent: list[int], jobs: Iterable[tuple[int, Job]]) -> Iterator[Job]:
+    for index, job in jobs:
+        sent.append(index)
+        yield job
 
 
 @dataclass(slots=True)
@@ -129,10 +128,20 @@ class _Attempt:
     every: bool
     found: list[Tested | None] = field(init=False)
     """None: not known yet. What failed among other tests is not known."""
-    decided: bool = False
-    """No further run could change what is known."""
+    running: Sequence[int] = ()
+    """The tests of the job under way."""
+    alone: bool = False
+    """Each of them in a process of its own."""
+    in_haste: bool = False
+    """For no longer than HASTE_SECONDS."""
+    unfinished: bool = False
+    """That was not long enough."""
+    suspect: int | None = None
+    """The first test that failed in haste."""
     doubted: bool = False
     """A failure was looked at again."""
+    decided: bool = False
+    """No further run could change what is known."""
     fault: str = ""
     level: str = ""
     cpu_seconds: float = 0.0
@@ -141,36 +150,62 @@ class _Attempt:
         self.found = [None] * len(self.inputs)
 
     def first_job(self) -> Job:
-        alone = self.how.isolation is GradeIsolation.TEST
-        self.doubted = alone
-        return self.job(range(min(1, len(self.inputs)) if alone else len(self.inputs)), alone=alone)
+        if self.how.isolation is GradeIsolation.TEST:
+            self.doubted = True
+            return self._job(range(min(1, len(self.inputs))), alone=True)
+        self.in_haste = self.how.semantics is GradeSemantics.FAITHFUL and not self.every
+        return self._job(range(len(self.inputs)), alone=False)
 
-    def job(self, tests: Sequence[int], *, alone: bool) -> Job:
+    def next_job(self) -> Job | None:
+        """What must be run now; None once the grade is known."""
+        failed = any(tested is not None and tested.outcome is not Judged.PASS for tested in self.found)
+        if self.fault or self.decided or (failed and not self.every):
+            return None
+        if self.unfinished and (self.suspect is None or self.doubted):  # all in one process, as if nothing had been run
+            self.unfinished = False
+            return self._job(range(len(self.inputs)), alone=False)
+        unknown = [test for test, tested in enumerate(self.found) if tested is None]
+        if not unknown:
+            return None
+        if not self.doubted and not self.every:  # most programs that fail a test are wrong: look at one first
+            self.doubted = True
+            return self._job([unknown[0] if self.suspect is None else self.suspect], alone=True)
+        return self._job(unknown, alone=True)
+
+    def _job(self, tests: Sequence[int], *, alone: bool) -> Job:
+        self.running, self.alone = tests, alone
         inputs = tuple(self.inputs[test] for test in tests)
         entry = self.problem.entry_point if self.problem.io_mode is IoMode.FUNCTIONAL else ""
         if self.how.semantics is GradeSemantics.LCB:
             return lcb.job(self.source, inputs, entry, self.how.limits)
-        source = self.source
+        source, limits = self.source, self.how.limits
         if entry and self.problem.compare.kind is CompareKind.TRUTHY:  # any object will do, a re.Match for one
             source, entry = f"{source}\n\ndef truth_of_{entry}(*args): return bool({entry}(*args))", f"truth_of_{entry}"
-        return Job(source, inputs, entry, self.how.limits, stop_on_error=not self.every, alone=alone)
+        if self.in_haste:
+            limits = replace(limits, cpu_seconds=min(limits.cpu_seconds, HASTE_SECONDS))
+        return Job(source, inputs, entry, limits, stop_on_error=not self.every, alone=alone)
 
     def record(self, execution: Execution) -> None:
-        """What the first run said."""
-        fresh = self.how.isolation is GradeIsolation.TEST or self.how.semantics is GradeSemantics.LCB
+        """What the job under way came to."""
+        found = self._read(execution)
         tampered = execution.status is Status.PROTOCOL  # by whichever test
-        for test, tested in enumerate(self._read(execution, range(len(self.inputs)))):
-            if tested.outcome is Outcome.PASS or fresh or (test == 0 and not tampered):  # nothing ran before the first
+        in_haste, self.in_haste = self.in_haste, False
+        if in_haste and execution.status in {Status.TIMEOUT_CPU, Status.TIMEOUT_WALL}:
+            found = found[:-1]
+            self.unfinished = True
+            self.suspect = next((test for test, one in enumerate(found) if one.outcome is not Judged.PASS), None)
+            if self.suspect != 0:
+                return
+        fresh = self.alone or self.how.semantics is GradeSemantics.LCB
+        for test, tested in zip(self.running, found, strict=False):
+            # Nothing ran before the first.
+            if tested.outcome is Judged.PASS or fresh or (test == 0 and not tampered):
                 self.found[test] = tested
         unloaded = not execution.results and not tampered
         self.decided = unloaded or self.how.semantics is GradeSemantics.LCB
 
-    def record_alone(self, tests: Sequence[int], execution: Execution) -> None:
-        for test, tested in zip(tests, self._read(execution, tests), strict=False):
-            self.found[test] = tested
-
-    def _read(self, execution: Execution, tests: Sequence[int]) -> list[Tested]:
-        """What those of the tests that were reached were found to be."""
+    def _read(self, execution: Execution) -> list[Tested]:
+        """What those of its tests that were reached were found to be."""
         self.level = execution.level
         self.cpu_seconds += execution.cpu_seconds
         if execution.status is Status.INFRA:
@@ -178,40 +213,29 @@ class _Attempt:
         results = execution.results or (Result(execution.status, detail=execution.detail),)
         return [
             _tested(self.problem, result, self.problem.tests[test].output, self.how.semantics)
-            for result, test in zip(results, tests, strict=False)
+            for result, test in zip(results, self.running, strict=False)
         ]
 
-    def to_run_alone(self) -> list[int]:
-        """Tests that need a process of their own now; none once the grade is known."""
-        failed = any(tested is not None and tested.outcome is not Outcome.PASS for tested in self.found)
-        if self.fault or self.decided or (failed and not self.every):
-            return []
-        unknown = [test for test, tested in enumerate(self.found) if tested is None]
-        if not self.doubted and not self.every:  # most programs that fail a test are wrong: look at one first
-            self.doubted = True
-            return unknown[:1]
-        return unknown
-
     def grade(self) -> Grade:
-        outcome, detail = Outcome.PASS, ""
+        outcome, detail = Judged.PASS, ""
         for number, tested in enumerate(self.found, 1):
-            if tested is not None and tested.outcome is not Outcome.PASS:
+            if tested is not None and tested.outcome is not Judged.PASS:
                 outcome, detail = tested.outcome, f"test {number} of {len(self.found)}: {_in_words(tested)}"
                 break
         if self.fault:
-            outcome, detail = Outcome.INFRA, self.fault
+            outcome, detail = Status.INFRA, self.fault
         return Grade(outcome, tuple(self.found), detail, self.level, self.cpu_seconds)
 
 
 def _in_words(tested: Tested) -> str:
-    if tested.outcome is Outcome.WRONG_ANSWER:
+    if tested.outcome is Judged.WRONG_ANSWER:
         return tested.detail
     return f"{tested.outcome}: {tested.detail}"[:MAX_DETAIL]
 
 
 def _tested(problem: Problem, result: Result, expected: str, semantics: GradeSemantics) -> Tested:
     if result.status is not Status.OK:
-        return Tested(Outcome(result.status.value), result.detail)
+        return Tested(result.status, result.detail)
     compare = problem.compare
     got: str | None = result.value
     if semantics is GradeSemantics.LCB:
@@ -223,8 +247,8 @@ def _tested(problem: Problem, result: Result, expected: str, semantics: GradeSem
     else:
         right = _same_result(problem, result.value, expected, compare)
     if right:
-        return Tested(Outcome.PASS)
-    return Tested(Outcome.WRONG_ANSWER, f"got {short(got or '')!r}, expected {short(expected)!r}")
+        return Tested(Judged.PASS)
+    return Tested(Judged.WRONG_ANSWER, f"got {short(got or '')!r}, expected {short(expected)!r}")
 
 
 def _same_result(problem: Problem, text: str, expected: str, compare: Comparison) -> bool:
