@@ -217,7 +217,8 @@ class _Attempt:
         ]
 
     def grade(self) -> Grade:
-        outcome, detail = Judged.PASS, ""
+        outcome: Outcome = Judged.PASS
+        detail = ""
         for number, tested in enumerate(self.found, 1):
             if tested is not None and tested.outcome is not Judged.PASS:
                 outcome, detail = tested.outcome, f"test {number} of {len(self.found)}: {_in_words(tested)}"
