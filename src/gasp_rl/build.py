@@ -12,15 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from gasp_rl import __version__
-from gasp_rl.config import (
-    LearnConfig,
-    ModelConfig,
-    NoveltyConfig,
-    ReadingConfig,
-    RunConfig,
-    SamplingConfig,
-    SandboxConfig,
-)
+from gasp_rl.config import NoveltyConfig, ReadingConfig, RunConfig, SandboxConfig
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.errors import ConfigError, ProblemFileError
@@ -247,27 +239,6 @@ def problem_set(name: str, split: str, reading: ReadingConfig, observer: Observe
     return found.problems
 
 
-def evaluate_model(
-    model: ModelConfig,
-    sandbox: SandboxConfig,
-    sampling: SamplingConfig,
-    problems: Sequence[Problem],
-    samples: int,
-    *,
-    split: str,
-    seed: int,
-    observer: Observer,
-) -> Evaluation:
-    """pass@k evidence for a model that is not being trained: the evaluation of a run, without the run."""
-    prompts = PROMPT_SETS[model.prompts]
-    params = SamplingParams(sampling.max_tokens, sampling.temperature, prompts.stop)
-    with closing(LocalEngine.open(model, LearnConfig().token_budget)) as engine:
-        return evaluate(
-            EnginePolicy(engine, observer), prompts, lambda: fresh_sandbox(sandbox, observer), problems, samples, params,
-            split=split, step=0, seed=seed_of(seed, "evaluation"), grading=sandbox.grading,
-        )  # fmt: skip
-
-
 def iteration_of(
     config: RunConfig,
     sets: ProblemSets,
@@ -344,13 +315,14 @@ def _started(parts: Parts) -> Started:
         prompts=parts.prompts.digest,
         embedder=HashedEmbedder().digest,
         model=parts.engine.digest,
-        goalposts=_digest(sets.goalposts),
-        train=_digest(sets.train),
-        validation=_digest(sets.validation),
+        goalposts=problems_digest(sets.goalposts),
+        train=problems_digest(sets.train),
+        validation=problems_digest(sets.validation),
     )
     texts = tuple(GoalpostText(p.id, p.statement, p.source, p.difficulty) for p in sets.goalposts)
     return Started(parts.config, __version__, digests, texts)
 
 
-def _digest(problems: Sequence[Problem]) -> str:
+def problems_digest(problems: Sequence[Problem]) -> str:
+    """SHA-256 of all that decides how they are asked and judged; empty where there are none."""
     return hashlib.sha256(msgspec.json.encode(problems)).hexdigest() if problems else ""

@@ -6,13 +6,14 @@ Nothing heavy is imported before it is needed: `gasp --help` and `gasp report` m
 import difflib
 import io
 import itertools
+import json
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr
-from dataclasses import dataclass, field, fields, is_dataclass
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -22,17 +23,30 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from gasp_rl import __version__
-from gasp_rl.config import EvaluateConfig, ModelConfig, ReadingConfig, RunConfig, SamplingConfig, SandboxConfig, require
-from gasp_rl.errors import ConfigError, GaspError, RunError
+from gasp_rl.config import (
+    EndpointConfig,
+    EvaluateConfig,
+    ModelConfig,
+    ReadingConfig,
+    RunConfig,
+    SamplingConfig,
+    SandboxConfig,
+    require,
+)
+from gasp_rl.errors import ConfigError, GaspError, InputError, RunError
+from gasp_rl.problems.forms.base import moment
 from gasp_rl.problems.jsonl import complaint, read_rows
 from gasp_rl.problems.split import Windows
 from gasp_rl.progress import Observer
 from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr, rlvr
 from gasp_rl.report.text import visible
-from gasp_rl.report.words import evaluated, plural, summary
+from gasp_rl.report.words import plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
 from gasp_rl.runs.journal import Finished, Journal, read_journal
 from gasp_rl.runs.metrics import read_measurements
+
+if TYPE_CHECKING:
+    from gasp_rl.evaluate import Attempt
 
 UNNAMED = frozenset({"config", "recipe", "size", "command", "windows", "rows"})
 """Fields whose own fields are flags without a prefix."""
@@ -148,22 +162,44 @@ class World:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure pass@k of a model on problems; every solve is confirmed in a fresh sandbox."""
+    """Measure pass@k of a model on problems, with intervals; every solve is confirmed in a fresh sandbox."""
 
     problems: Positional[str]
     """A problem file, or `micro` for the embedded world."""
     split: Literal["train", "validation", "test", "goalposts"] = "test"
     """Which problems of the embedded world."""
     samples: int = 100
-    """Draws per problem."""
+    """Draws per problem: pass@k is given for every k of 1, 5, 10, 20, 100 up to it. 0: only the greedy answer."""
+    greedy: bool = False
+    """Ask for the most likely answer too, in a run of its own at temperature 0."""
+    since: str = ""
+    """Only problems of this date (YYYY-MM-DD) or later."""
+    until: str = ""
+    """Only problems before this date."""
+    edges: tuple[str, ...] = ()
+    """Dates at which windows begin, to break the numbers down by them instead of by month."""
     seed: int = 0
     rows: Rows = field(default_factory=ReadingConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=EvaluateConfig().temperature))
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write the results to this JSON file, with everything needed to take them again. `gasp report FILE` shows it."""
+    answers: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write every answer and how it was judged to this JSON Lines file."""
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(prompts="auto"))
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(temperature=EvaluateConfig().temperature, max_tokens=2048)
+    )
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
 
     def __post_init__(self) -> None:
-        require(self.samples >= 1, "samples", "at least 1", self.samples)
+        least = 0 if self.greedy else 1
+        require(self.samples >= least, "samples", "at least 1, or 0 with --greedy", self.samples)
+        same = self.sampling.temperature > 0 or self.samples <= 1
+        require(same, "samples", "1 at temperature 0, where all draws are the same", self.samples)
+        for name, dates in (("since", [self.since]), ("until", [self.until]), ("edges", self.edges)):
+            read = all(moment(date) for date in dates if date)
+            require(read, name, "a date like 2024-08-01", " ".join(dates))
+        require(list(self.edges) == sorted(set(self.edges)), "edges", "dates in order", self.edges)
 
 
 @dataclass(frozen=True)
@@ -179,7 +215,7 @@ class Report:
     """Write a run's report, one self-contained HTML file, and say what happened in words."""
 
     run: Positional[Path]
-    """A run directory, finished or not."""
+    """A run directory, finished or not; or a file written by `gasp evaluate --out`, which is shown in words only."""
 
 
 @dataclass(frozen=True)
@@ -442,18 +478,45 @@ def _watch(recipe: str, run: RunDirectory, go: Callable[[Observer], object]) -> 
 
 
 def evaluate(asked: Evaluate) -> None:
-    """Print pass@k for the usual k that the number of samples allows."""
-    from gasp_rl.build import evaluate_model, problem_set
-    from gasp_rl.report.live import LiveView
+    """Measure, keep, and print."""
+    for file in (asked.out, asked.answers):
+        if file and (file.exists() or not file.absolute().parent.is_dir()):
+            reason = (
+                "exists; name a file that does not" if file.exists() else "cannot be written: its folder is missing"
+            )
+            raise InputError(f"{file} {reason}")
 
-    with LiveView(f"gasp evaluate {asked.problems}") as view:
-        problems = problem_set(asked.problems, asked.split, asked.rows, view)
-        view.phase("evaluate", plural(len(problems), "problem"))
-        found = evaluate_model(
-            asked.model, asked.sandbox, asked.sampling, problems, asked.samples,
-            split=asked.split, seed=asked.seed, observer=view,
-        )  # fmt: skip
-    print(evaluated(found, EvaluateConfig().ks))
+    from gasp_rl.measure import Question, measure
+    from gasp_rl.report.live import LiveView
+    from gasp_rl.report.measured import measured
+    from gasp_rl.runs.results import write_results
+
+    question = Question(
+        asked.problems, asked.split, asked.since, asked.until, asked.edges, asked.samples, asked.greedy, asked.seed,
+        asked.sampling, asked.rows,
+    )  # fmt: skip
+    with LiveView(f"gasp evaluate {asked.problems}") as view, _witness(asked.answers) as witness:
+        results = measure(question, asked.model, asked.endpoint, asked.sandbox, view, witness)
+    if asked.out:
+        write_results(asked.out, results)
+    print(visible(measured(results)))
+    if asked.out:
+        print(f"\nResults: {asked.out}")
+
+
+@contextmanager
+def _witness(path: Path | None) -> Iterator[Callable[[str, "Attempt"], None]]:
+    """Writes down every answer as it is judged."""
+    if path is None:
+        yield lambda *_: None
+        return
+
+    with path.open("x", encoding="ascii") as file:  # escaped, so that whatever a model wrote can be held
+
+        def write(run: str, attempt: "Attempt") -> None:
+            file.write(json.dumps({"run": run} | asdict(attempt)) + "\n")
+
+        yield write
 
 
 def mine(asked: Mining) -> None:
@@ -489,6 +552,13 @@ def _kept(run: RunDirectory) -> str:
 
 
 def report(root: Path) -> None:
+    if root.is_file():
+        from gasp_rl.report.measured import measured
+        from gasp_rl.runs.results import read_results
+
+        print(visible(measured(read_results(root))))
+        return
+
     run = open_run(root)
     journal = read_journal(run.journal) if run.journal.exists() else Journal()
     _conclude(run, journal)

@@ -6,7 +6,7 @@ or names whom we follow. docs/algorithm.md lists all that was open. AZR is Absol
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from gasp_rl.errors import ConfigError
 
@@ -345,12 +345,17 @@ class SandboxConfig:
         require_at_least(0, self, "sandbox.", "workers")
 
 
+PromptsName: TypeAlias = Literal["auto", "micro", "chat", "base", "r1", "lcb", "lcb-qwen"]
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     path: str = "micro"
-    """`micro` (the embedded model), a Hugging Face directory, or a hub name."""
-    prompts: Literal["micro", "chat"] = "micro"
-    """The prompt set: how roles are asked and how replies are read."""
+    """`micro` (the embedded model), a Hugging Face directory, a GGUF file, or a hub name. To be measured only, also a
+    run directory, one of its checkpoints, or an OpenAI-compatible endpoint like http://localhost:8000/v1#model."""
+    prompts: PromptsName = "micro"
+    """How the model is asked and its replies are read. `micro` and `chat` know every role; the others ask real problems
+    only, to measure a model (docs/your-problems.md); `auto`, also for that only, goes by the model."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the sampling copy; auto = bfloat16 where a probe shows that it pays."""
@@ -374,6 +379,24 @@ class ReadingConfig:
     """Leave out rows that break their form; else the first one stops everything."""
     errata: bool = False
     """Use problems that are known to be misjudged: wrong tests, several right answers, a dialogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """How an OpenAI-compatible endpoint is asked."""
+
+    key_variable: str = "GASP_API_KEY"
+    """Environment variable that holds the key, where one is needed; it is read from nowhere else and never written."""
+    concurrency: int = 16
+    """Requests in flight, one completion each."""
+    timeout_seconds: float = 600.0
+    """Without a byte from the server."""
+    tries: int = 6
+    """Per request, with pauses of .5, 1, 2, ... s, or as long as the server asks for."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "endpoint.", "concurrency", "tries")
+        require(self.timeout_seconds > 0, "endpoint.timeout_seconds", "positive", self.timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,6 +454,8 @@ class RunConfig:
         require(len(set(self.track)) == len(self.track), "track", "different trackers", self.track)
         chosen = [name for name in ("gasp", "azr", "rlvr") if getattr(self, name) is not None]
         require(bool(chosen), "recipe", "one with a gasp, azr or rlvr section", self.recipe)
+        known = self.model.prompts in ("micro", "chat")
+        require(known, "model.prompts", "micro or chat to train: the others only ask problems", self.model.prompts)
         require(not (self.gasp and self.azr), "recipe", "guided (gasp) or unguided (azr), not both", chosen)
         for section, split in (("gasp", "goalposts"), ("rlvr", "train")):
             named = section not in chosen or bool(getattr(self.problems, split))

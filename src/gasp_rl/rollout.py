@@ -272,6 +272,14 @@ class ProblemScore:
     """Passing samples whose program passed again in a fresh sandbox (two or more: a solid solve)."""
     program: str = ""
     """One confirmed program, kept as evidence."""
+    truncated: int = 0
+    """Samples cut off at the token limit."""
+    empty: int = 0
+    """Samples without a word."""
+    unreadable: int = 0
+    """Samples in which no program was found, the empty ones included."""
+    tokens: int = 0
+    """Sampled for this problem."""
 
     @property
     def solved(self) -> bool:

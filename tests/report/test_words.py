@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from gasp_rl.config import GaspConfig, RunConfig
-from gasp_rl.report.words import brief, duration, evaluated, headline, summary
+from gasp_rl.report.words import brief, duration, headline, summary
 from gasp_rl.rollout import Evaluation, Iteration, Phase, ProblemScore, Proposal, Rejection
 from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, Journal, Record, Started, Stopped
 from gasp_rl.runs.metrics import Measurement
@@ -109,14 +109,6 @@ def test_what_is_missing_is_said(journal: Journal, said: str) -> None:
 )
 def test_durations_are_given_in_what_people_say(seconds: float, words: str) -> None:
     assert duration(seconds) == words
-
-
-def test_an_evaluation_gives_the_pass_at_k_that_its_samples_allow() -> None:
-    found = Evaluation(0, "test", 0.6, (ProblemScore("a", 10, 5, 5), ProblemScore("b", 10, 1, 1)), sampled_tokens=9000)
-
-    assert evaluated(found, (1, 5, 20)) == (
-        "2 problems: pass@1 30.0%, pass@5 74.8%\nSolved: 2, of these at least twice: 1. Cost: 9,000 tokens sampled."
-    )
 
 
 def test_the_summary_says_what_was_spent_and_on_what() -> None:

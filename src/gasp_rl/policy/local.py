@@ -94,6 +94,16 @@ class LocalEngine:
         return int(self.model.config.max_position_embeddings)
 
     @property
+    def named_prompts(self) -> str:
+        """The prompt set that the model itself names in its configuration; empty where it names none, as most do."""
+        return str(getattr(self.model.config, "gasp_prompts", ""))
+
+    @property
+    def dtype(self) -> str:
+        """Of the sampling copy."""
+        return str(self._dtype).removeprefix("torch.")
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the names and bits of the weights as they are now."""
         found = hashlib.sha256()

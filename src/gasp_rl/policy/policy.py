@@ -7,29 +7,18 @@ from typing import Protocol
 import msgspec
 
 from gasp_rl.policy.engine import Engine, Sample, SampleRequest, SamplingParams, Stop
+from gasp_rl.policy.respondent import Respondent
 from gasp_rl.progress import Observer, Silent
 from gasp_rl.rollout import Completion, Draws, Prompt
 
 
-class Policy(Protocol):
-    """Something that completes prompts."""
-
-    @property
-    def sampled_tokens(self) -> int:
-        """Tokens sampled so far: the compute that arms of a comparison are matched by."""
-        ...
+class Policy(Respondent, Protocol):
+    """A respondent whose prompts have tokens to learn from. What it yields comes in an order that prompts and seeds
+    decide; its tokens are the compute that arms of a comparison are matched by.
+    """
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of a prompt: raw text as it is, messages under the model's chat template."""
-        ...
-
-    def sample(
-        self, prompts: Sequence[Prompt], n: int, params: SamplingParams, seeds: Sequence[int]
-    ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yield (place of prompt, its n completions) as prompts finish, in an order that the prompts and seeds decide.
-
-        A prompt that leaves the context no room for a single token gets no completions.
-        """
         ...
 
 

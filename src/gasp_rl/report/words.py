@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from gasp_rl.report import numbers
 from gasp_rl.report.numbers import Comparison
-from gasp_rl.rollout import Evaluation, Proposal
+from gasp_rl.rollout import Proposal
 from gasp_rl.runs.journal import Finished, Journal, Stopped
 from gasp_rl.runs.ledger import Ledger, ledger
 from gasp_rl.runs.metrics import Measurement
-from gasp_rl.stats import mean_pass_at_k
 
 SURE = 0.05
 """A difference with a larger p-value is called what it may be: chance."""
@@ -100,18 +99,6 @@ def costs(found: Ledger) -> list[str]:
     if found.done_again:
         lines.append(f"Of these tokens {found.done_again:,} were of iterations that were interrupted and done again.")
     return lines
-
-
-def evaluated(found: Evaluation, ks: Sequence[int]) -> str:
-    """One evaluation: pass@k where there are samples enough, and what was solved."""
-    rates = [(k, mean_pass_at_k(found.scores, k)) for k in ks]
-    passed = ", ".join(f"pass@{k} {rate:.1%}" for k, rate in rates if rate is not None)
-    solved = sum(score.solved for score in found.scores)
-    solid = sum(score.solid for score in found.scores)
-    return (
-        f"{plural(len(found.scores), 'problem')}: {passed or 'too few samples for pass@k'}\n"
-        f"Solved: {solved}, of these at least twice: {solid}. Cost: {found.sampled_tokens:,} tokens sampled."
-    )
 
 
 def probability(p: float) -> str:

@@ -126,6 +126,7 @@ def build_model(shape: ModelShape, seed: int, device: torch.device) -> LlamaForC
             bos_token_id=None,
             eos_token_id=1,
             pad_token_id=1,
+            gasp_prompts="micro",  # how it is to be asked, wherever it is copied to
         )
     )
     torch.nn.Module.to(model, device)

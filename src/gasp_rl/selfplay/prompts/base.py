@@ -29,19 +29,33 @@ class Unreadable:
     reason: str
 
 
-class PromptSet(Protocol):
+class ProblemPrompts(Protocol):
+    """How a real problem is asked and its answer read: all that an evaluation needs."""
+
     @property
     def name(self) -> str: ...
 
     @property
     def digest(self) -> str:
-        """SHA-256 over templates and code that decide prompts and readings; written into every run."""
+        """SHA-256 over templates and code that decide prompts and readings; written into every run: the version."""
         ...
 
     @property
     def stop(self) -> tuple[str, ...]:
         """Strings that end a completion."""
         ...
+
+    def ask_problem(self, problem: Problem) -> Prompt:
+        """Ask the student a real problem."""
+        ...
+
+    def read_program(self, text: str) -> str | Unreadable:
+        """The program of an induction answer or of a solution to a problem."""
+        ...
+
+
+class PromptSet(ProblemPrompts, Protocol):
+    """How every role of self-play is asked."""
 
     def teach(
         self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None, pairs: int
@@ -57,10 +71,6 @@ class PromptSet(Protocol):
         """Ask the student one task of self-play."""
         ...
 
-    def ask_problem(self, problem: Problem) -> Prompt:
-        """Ask the student a real problem."""
-        ...
-
     def read_proposal(self, text: str, pairs: int) -> Draft | Unreadable:
         """Message, program and exactly `pairs` inputs from the teacher's reply to `teach`."""
         ...
@@ -69,10 +79,6 @@ class PromptSet(Protocol):
         self, kind: Kind, references: Sequence[Proposal], text: str, pairs: int
     ) -> Draft | Unreadable:
         """The reply to `propose_freely`: program and one input, or message and inputs for the reference's program."""
-        ...
-
-    def read_program(self, text: str) -> str | Unreadable:
-        """The program of an induction answer or of a solution to a problem."""
         ...
 
     def read_literal(self, text: str) -> str | Unreadable:

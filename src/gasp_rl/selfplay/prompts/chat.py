@@ -299,15 +299,7 @@ class ChatPrompts:
         return _chat(STUDENT, text)
 
     def ask_problem(self, problem: Problem) -> Prompt:
-        if problem.io_mode is IoMode.STDIN:
-            task = PROBLEM_STDIN
-        elif problem.starter_code.strip():
-            task = PROBLEM_STARTER.format(starter=problem.starter_code.rstrip())
-        else:
-            task = PROBLEM_FUNCTION.format(entry_point=problem.entry_point)
-        statement = problem.statement.strip()
-        text = PROBLEM.format(statement=statement, examples=_problem_examples(problem), task=task)
-        return _chat(STUDENT, text)
+        return _chat(STUDENT, request_program(problem))
 
     def read_proposal(self, text: str, pairs: int) -> Draft | Unreadable:
         return replies.read_proposal(text, pairs)
@@ -331,6 +323,17 @@ CHAT = ChatPrompts()
 # Writing
 
 
+def request_program(problem: Problem) -> str:
+    """A real problem in full, and what is to be written."""
+    if problem.io_mode is IoMode.STDIN:
+        task = PROBLEM_STDIN
+    elif problem.starter_code.strip():
+        task = PROBLEM_STARTER.format(starter=problem.starter_code.rstrip())
+    else:
+        task = PROBLEM_FUNCTION.format(entry_point=problem.entry_point)
+    return PROBLEM.format(statement=problem.statement.strip(), examples=problem_examples(problem), task=task)
+
+
 def _chat(system: str, *turns: str) -> Prompt:
     """The user speaks first and last; the assistant's turns in between are worked examples."""
     speakers = ("user", "assistant")
@@ -340,7 +343,7 @@ def _chat(system: str, *turns: str) -> Prompt:
 def _request(rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None, pairs: int) -> str:
     shown = []
     if goalpost is not None:
-        shown.append(GOALPOST.format(statement=goalpost.statement.strip(), examples=_problem_examples(goalpost)))
+        shown.append(GOALPOST.format(statement=goalpost.statement.strip(), examples=problem_examples(goalpost)))
     if previous is not None:
         examples = "".join(f"{_example(pair.input, pair.output)}\n" for pair in previous.pairs[:2])
         shown.append(PREVIOUS.format(message=previous.message, program=previous.program.strip(), examples=examples))
@@ -375,7 +378,7 @@ def _example(arguments: str, output: str) -> str:
     return f"f({arguments}) == {output}"
 
 
-def _problem_examples(problem: Problem) -> str:
+def problem_examples(problem: Problem) -> str:
     """The public tests that the statement does not show itself, in words of their io mode."""
     missing = [test for test in problem.public_tests if not _mentioned(test, problem.statement)]
     short = [test for test in missing if len(test.input) + len(test.output) <= EXAMPLE_CHARACTERS]
