@@ -85,12 +85,15 @@ def test_a_run_leaves_a_journal_a_report_metrics_and_a_model_and_an_equal_run_th
     assert run.journal.read_bytes() == again.journal.read_bytes()
 
 
-def test_ctrl_c_is_one_line_that_says_what_is_kept(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_are_one_line_that_says_what_is_kept(
+    model: Path, tmp_path: Path, how: signal.Signals
+) -> None:
     run = RunDirectory(tmp_path / "run")
     process = start(model, run.root, steps=500)
     wait_for_iterations(run, 1, process)
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, err = process.communicate()
 
     journal = read_journal(run.journal)

@@ -28,6 +28,7 @@ from gasp_rl.progress import Observer, Several
 from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.append import Appender
 from gasp_rl.runs.checkpoint import checkpoints, save_checkpoint
+from gasp_rl.runs.differences import differences
 from gasp_rl.runs.directory import RunDirectory, create_run, open_run, read_config
 from gasp_rl.runs.journal import Digests, Finished, GoalpostText, IterationRecord, JournalWriter, Started, Stopped
 from gasp_rl.runs.metrics import Measurement, Meter
@@ -93,12 +94,14 @@ def run_recipe(config: RunConfig, out: Path, observer: Observer, sandboxes: Sand
     return directory
 
 
-def resume_run(root: Path, observer: Observer, sandboxes: Sandboxes = open_sandbox) -> RunDirectory:
+def resume_run(
+    root: Path, observer: Observer, sandboxes: Sandboxes = open_sandbox, *, allow_changes: bool = False
+) -> RunDirectory:
     """Go on with a run that ended early, from its newest whole checkpoint, or from the start where it has none.
 
     The journal is cut back to there, so on the same machine it and the weights end as if nothing had happened.
     Raises ConfigError, with nothing changed, if the run is finished, or if its settings, model, problems, prompts or package
-    are not those that it began with.
+    are not those that it began with; where changes are allowed, the journal says that it goes on with others from there.
     """
     directory = open_run(root)
     config = read_config(directory.config)
@@ -106,12 +109,16 @@ def resume_run(root: Path, observer: Observer, sandboxes: Sandboxes = open_sandb
         if isinstance(journal.journal.ending, Finished) and directory.model.exists():
             raise ConfigError(f"{root} is finished; see it with: gasp report {root}")
         with _watched(config, directory, observer) as watched, _parts(config, watched, sandboxes) as parts:
-            started = _started(parts)
-            if changes := _changes(journal.journal.started or started, started):
-                raise ConfigError(f"{root} began with other things than it would go on with: {'; '.join(changes)}")
+            now = _started(parts)
+            changes = _changes(journal.journal.started or now, now)
+            if changes and not allow_changes:
+                raise ConfigError(
+                    f"{root} began with other things than it would go on with: {'; '.join(changes)}. "
+                    "Put them back, or go on with what is there now: --allow-changes"
+                )
             _rewind(parts, directory, journal)
-            if not journal.records:
-                journal.append(started)
+            if journal.journal.started is None or _changes(journal.journal.started, now):
+                journal.append(now)
             _train(parts, directory, journal)
     return directory
 
@@ -197,18 +204,10 @@ def _rewind(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> No
 
 def _changes(before: Started, now: Started) -> list[str]:
     """What differs, in words: settings with both values, the rest by name."""
-    settings = list(_differences("", msgspec.to_builtins(before.config), msgspec.to_builtins(now.config)))
+    settings = differences(msgspec.to_builtins(before.config), msgspec.to_builtins(now.config))
     versions = [] if before.package == now.package else [f"gasp-rl {before.package} -> {now.package}"]
-    digests = _differences("", msgspec.to_builtins(before.digests), msgspec.to_builtins(now.digests))
-    return [*settings, *versions, *(f"the {difference.split(':')[0]} changed" for difference in digests)]
-
-
-def _differences(name: str, before: object, now: object) -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in before | now:
-            yield from _differences(f"{name}.{key}".lstrip("."), before.get(key), now.get(key))
-    elif before != now:
-        yield f"{name}: {before} -> {now}"
+    digests = differences(msgspec.to_builtins(before.digests), msgspec.to_builtins(now.digests))
+    return [*map(str, settings), *versions, *(f"the {difference.place} changed" for difference in digests)]
 
 
 def load_problems(config: RunConfig, observer: Observer) -> ProblemSets:

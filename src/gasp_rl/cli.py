@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -39,7 +40,7 @@ from gasp_rl.problems.jsonl import complaint, read_rows
 from gasp_rl.problems.split import Windows
 from gasp_rl.progress import Observer
 from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr, rlvr
-from gasp_rl.report.text import visible
+from gasp_rl.report.text import one_line, visible
 from gasp_rl.report.words import plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
 from gasp_rl.runs.journal import Finished, Journal, read_journal
@@ -208,6 +209,20 @@ class Resume:
 
     run: Positional[Annotated[Path, arg(metavar="RUN")]]
     """A run directory."""
+    allow_changes: bool = False
+    """Go on even though settings (config.json), problems or this package are not what they were; the journal says so."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Make recorded iterations again without the model: read, execute, judge and reward everything anew, and compare."""
+
+    run: Positional[Annotated[Path, arg(metavar="RUN")]]
+    """A run directory."""
+    step: int | None = None
+    """Only this iteration."""
+    show: int = 10
+    """Differences printed of each iteration."""
 
 
 @dataclass(frozen=True)
@@ -319,6 +334,7 @@ Command: TypeAlias = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Mine, subcommand("mine")]
     | Annotated[Resume, subcommand("resume")]
+    | Annotated[Replay, subcommand("replay")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Problems, subcommand("problems")]
@@ -329,7 +345,8 @@ Command: TypeAlias = (
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 2 for a fault with one line on stderr, 130 after Ctrl-C."""
+    """Run one command; the exit code is 0, 2 for a fault with one line on stderr, 130 after Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way of pressing Ctrl-C
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the sandboxes beside the model
     try:
         execute(read(sys.argv[1:] if args is None else args))
@@ -407,8 +424,10 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
             evaluate(command)
         case Mine(mining):
             mine(mining)
-        case Resume(run):
-            resume(run)
+        case Resume(run, allow_changes):
+            resume(run, allow_changes=allow_changes)
+        case Replay():
+            replay(command)
         case Report(run):
             report(run)
         case Export(run, to):
@@ -452,13 +471,46 @@ def train(config: RunConfig, out: Path) -> None:
     _watch(config.recipe, run, lambda observer: run_recipe(config, out, observer))
 
 
-def resume(root: Path) -> None:
+def resume(root: Path, *, allow_changes: bool) -> None:
     """Go on with a run, watched as it was from the start."""
     run = open_run(root)
 
     from gasp_rl.build import resume_run
 
-    _watch(read_config(run.config).recipe, run, lambda observer: resume_run(root, observer))
+    _watch(
+        read_config(run.config).recipe, run, lambda observer: resume_run(root, observer, allow_changes=allow_changes)
+    )
+
+
+def replay(asked: Replay) -> None:
+    """One line for each iteration, and those that differ leave a fault behind."""
+    from gasp_rl.replay import replay as replayed
+
+    done, differing = 0, []
+    for one in replayed(asked.run, asked.step):
+        done += 1
+        if one.differences:
+            differing.append(one.recorded.step)
+        counts = [
+            plural(sum(len(values) for values in per_phase), noun)
+            for per_phase, noun in (
+                ([phase.proposals for phase in one.recorded.phases], "proposal"),
+                ([phase.tries + phase.answers for phase in one.recorded.phases], "answer"),
+            )
+        ]
+        outcome = plural(len(one.differences), "difference") if one.differences else "as recorded"
+        unknown = f", {plural(one.unknown, 'prompt')} unknown to the journal" if one.unknown else ""
+        print(f"iteration {one.recorded.step:<4} {', '.join(counts)}: {outcome}{unknown}", flush=True)
+        for difference in one.differences[: asked.show]:
+            then, now = (one_line(str(value), 60) for value in (difference.before, difference.after))
+            print(f"    {difference.place}: {then} -> {now}")
+        if (more := len(one.differences) - asked.show) > 0:
+            print(f"    and {more:,} more")
+    if differing:
+        raise RunError(
+            f"{len(differing)} of {plural(done, 'iteration')} came out differently, the first is {differing[0]}"
+        )
+    print(f"{plural(done, 'iteration')} came out bit for bit as recorded")
 
 
 def _watch(recipe: str, run: RunDirectory, go: Callable[[Observer], object]) -> None:

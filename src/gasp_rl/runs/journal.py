@@ -42,7 +42,7 @@ class Digests:
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
-    """The first record."""
+    """The first record; and again where a run goes on with other settings than before."""
 
     config: RunConfig
     package: str
@@ -88,7 +88,8 @@ class Journal:
 
     @property
     def started(self) -> Started | None:
-        return next((r for r in self.records if isinstance(r, Started)), None)
+        """What the run began with, or last went on with."""
+        return next((r for r in reversed(self.records) if isinstance(r, Started)), None)
 
     @property
     def iterations(self) -> tuple[Iteration, ...]:
@@ -118,6 +119,14 @@ def read_whole(path: Path) -> Iterator[Record]:
         if isinstance(record, IterationRecord) and trace:
             record = _with_trace(record, msgspec.convert(trace, _Trace, strict=False))
         yield record
+
+
+def written_and_read(record: IterationRecord) -> IterationRecord:
+    """The record as a journal would give it back."""
+    line, _ = encode_line(*_parted(record), "")
+    content = decode_line(line, "")
+    whole = msgspec.convert(content.record, IterationRecord, strict=False)
+    return _with_trace(whole, msgspec.convert(content.trace, _Trace, strict=False))
 
 
 class JournalWriter:
@@ -162,7 +171,7 @@ class JournalWriter:
         except OSError as error:
             raise RunError(
                 f"{self.path} cannot be written: {error.strerror}. Its {self.records} records are intact; "
-                "make room there or use another --out"
+                f"make room there, then go on with: gasp resume {self.path.parent}"
             ) from error
 
     @property
