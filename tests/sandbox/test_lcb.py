@@ -131,3 +131,12 @@ def test_what_is_no_string_is_no_standard_output() -> None:
     assert standard_output("'a\\n'") == "a\n"
     assert standard_output("7") is None
     assert standard_output("__import__('os')") is None
+
+
+def test_every_test_has_its_own_seconds_however_many_there_are(sandbox: LocalSandbox) -> None:
+    how = GradingConfig(semantics=GradeSemantics.LCB, limits=Limits(cpu_seconds=0.3, input_cpu_seconds=0.2))
+    spin = "import time\nn = int(input())\nwhile time.process_time() < 0.15 * n: pass\nprint(1)"
+    three = Problem("three", "", tuple(TestCase(str(n), "1") for n in (1, 2, 3)), (), IoMode.STDIN, Encoding.TEXT)
+
+    assert graded(sandbox, three, spin, how).outcome is Judged.PASS
+    assert graded(sandbox, three, spin.replace("0.15", "0.45"), how).outcome is Status.TIMEOUT_CPU

@@ -26,6 +26,9 @@ def job(source: str, inputs: tuple[str, ...], entry: str, limits: Limits) -> Job
     room = len(program.encode()) + limits.source_bytes  # `program` may be longer than `source` for its escapes
     if len(source.encode("utf-8", "surrogatepass")) <= limits.source_bytes:
         limits = replace(limits, source_bytes=room)
+    if limits.input_cpu_seconds:  # all tests together may take as long as each of them may
+        every = (limits.input_cpu_seconds + 1) * len(inputs) + 5
+        limits = replace(limits, cpu_seconds=max(limits.cpu_seconds, every))
     if not entry:  # standard output comes back as the literal of a string, whose escapes take room
         most = 2 * limits.output_bytes
         limits = replace(limits, output_bytes=most, value_bytes=most)
