@@ -61,6 +61,11 @@ FLOAT = Comparison(CompareKind.FLOAT, atol=1e-6, rtol=1e-6)
         (FLOAT, "a", "a", True),
         (FLOAT, float("nan"), 1.0, False),
         (FLOAT, [1], [1, 1], False),
+        (FLOAT, 10**400, 1.0, False),  # no float
+        (FLOAT, 1.0, 10**400, False),
+        (FLOAT, 10**400, 10**400, True),
+        (FLOAT, float("inf"), 10**400, False),
+        (FLOAT, 1.0, float("inf"), False),  # within no tolerance
         (Comparison(CompareKind.SET), [2, 1, 1], [1, 2], True),
         (Comparison(CompareKind.SET), [1], [1, 2], False),
         (Comparison(CompareKind.SET), 1, 1, False),
@@ -77,7 +82,12 @@ def test_a_returned_value_is_compared_as_the_problem_says(
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab", max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.just(10**400)
+    | st.floats(allow_nan=False)
+    | st.text("ab", max_size=2),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=2),
     max_leaves=6,
 )
@@ -88,3 +98,18 @@ def test_every_value_is_exactly_and_closely_itself(value: object) -> None:
     assert same_value(value, value, Comparison())
     assert same_value(value, value, FLOAT)
     assert same_value(value, value, Comparison(CompareKind.TRUTHY))
+
+
+@given(
+    json_values | st.floats(),
+    json_values | st.floats(),
+    st.sampled_from([Comparison(), FLOAT, *map(Comparison, CompareKind)]),
+)
+def test_no_value_is_too_strange_to_be_compared(got: object, expected: object, compare: Comparison) -> None:
+    assert same_value(got, expected, compare) in {True, False}
+
+
+@given(st.text("0159.eE+-_nNaisNfty \n", max_size=12), st.text("0159.eE+-_nNaisNfty \n", max_size=12))
+def test_no_output_is_too_strange_to_be_compared(got: str, expected: str) -> None:
+    for compare in (Comparison(), Comparison(CompareKind.FLOAT_TOKENS, rtol=1e-6)):
+        assert same_output(got, expected, compare) in {True, False}

@@ -1,5 +1,6 @@
 """Is what a program gave what was expected? The rules of `gasp_rl.problem.Comparison`, on values and on standard output."""
 
+import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 
@@ -52,7 +53,12 @@ def _number(text: str) -> float | None:
 def _close(got: float | None, expected: float | None, compare: Comparison) -> bool:
     if got is None or expected is None:
         return False
-    return got == expected or abs(got - expected) <= compare.atol + compare.rtol * abs(expected)
+    if got == expected:
+        return True
+    try:
+        return math.isfinite(expected) and abs(got - expected) <= compare.atol + compare.rtol * abs(expected)
+    except OverflowError:  # an int beyond all floats is close to nothing else
+        return False
 
 
 def _close_values(got: object, expected: object, compare: Comparison) -> bool:
