@@ -67,6 +67,8 @@ def test_a_stdin_program_that_passes_there_passes_here(sandbox: LocalSandbox, so
     (READ + "import sys\nsys.stdout.buffer.write(str(sum(a)).encode())", True),
     (READ + "import os\nos.write(1, str(sum(a)).encode())", True),
     (READ + "import atexit\natexit.register(lambda: print(sum(a)))", True),
+    # Nobody waits there for a thread that the program does not join: one that needs no time passes, or not, by chance.
+    (READ + "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.3), print(sum(a)))).start()", True),
     (READ + "class Solution: pass\nprint(sum(a))", True),  # the mere words
     (READ + "print(sum(a))\nquit()", True),
     (READ + "try:\n    from math import *\nexcept ImportError: pass\nprint(sum(a))", True),
@@ -140,3 +142,27 @@ def test_every_test_has_its_own_seconds_however_many_there_are(sandbox: LocalSan
 
     assert graded(sandbox, three, spin, how).outcome is Judged.PASS
     assert graded(sandbox, three, spin.replace("0.15", "0.45"), how).outcome is Status.TIMEOUT_CPU
+
+
+# Where both differ, as `bench/agreement.py` found on references and their mutants.
+
+
+def test_a_package_that_could_be_imported_there_cannot_here(sandbox: LocalSandbox) -> None:
+    found = graded(sandbox, SUM, "import numpy\n" + READ + "print(sum(a))")
+
+    assert found.detail == "test 1 of 2: runtime_error: ModuleNotFoundError: No module named 'numpy'"
+
+
+def test_who_waits_is_not_out_of_time_here_where_seconds_are_those_of_the_processor(sandbox: LocalSandbox) -> None:
+    how = GradingConfig(semantics=GradeSemantics.LCB, limits=Limits(input_cpu_seconds=0.2))
+
+    assert graded(sandbox, SUM, READ + "import time\ntime.sleep(0.5)\nprint(sum(a))", how).outcome is Judged.PASS
+
+
+@pytest.mark.parametrize(
+    "end", ["exit()", "raise KeyboardInterrupt", "raise GeneratorExit", "import os\n    os._exit(0)"]
+)
+def test_tests_before_the_one_that_ended_the_process_are_not_forgotten_here(sandbox: LocalSandbox, end: str) -> None:
+    found = graded(sandbox, SAME, f"def solve(x):\n    if len(x) == 2: return x\n    {end}")
+
+    assert [tested and tested.outcome is Judged.PASS for tested in found.tests] == [True, False]
