@@ -51,6 +51,7 @@ class Answer(NamedTuple):
     reference: bool
     outcome: str
     """As we grade it the faithful way."""
+    cpu_seconds: float
 
 
 class Difference(NamedTuple):

@@ -3,7 +3,7 @@
     python bench/mutants.py ANSWERS PROBLEMS... [--failing 9]
 
 Writes to ANSWERS, for every problem of these files that has one, its reference and then mutants of it, until so many of them
-fail a test: one JSON object per line with `id`, `program`, `reference`, and `outcome` as we grade it, the faithful way. Mutants
+fail a test: one JSON object per line with `id`, `program`, `reference`, `outcome` as we grade it, the faithful way, and `cpu_seconds`. Mutants
 that take long on any test are left out, so that no time limit of any grader plays a part. Which mutants there are, and their order, depends on
 nothing but the source: one of each kind in turn, so that the first few differ in kind.
 """
@@ -189,6 +189,7 @@ def write_answers(sandbox: LocalSandbox, problems: list[Problem], failing: int, 
                     "program": program,
                     "reference": program == problem.reference,
                     "outcome": found.outcome,
+                    "cpu_seconds": found.cpu_seconds,
                 }
                 print(json.dumps(answer), file=file, flush=True)
 

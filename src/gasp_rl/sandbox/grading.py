@@ -21,7 +21,7 @@ from gasp_rl.sandbox.judge import Verdict, short
 from gasp_rl.sandbox.values import decode, spell
 
 MAX_DETAIL = 200
-HASTE_SECONDS = 0.25
+HASTE_SECONDS = 0.05
 """CPU seconds that all tests together have at first. A program that is wrong on one test may loop on the next, and since nobody
 in there knows that it is wrong already, it would do so for seconds. What was done in time is seen then; where nothing is
 wrong with it, all tests are run again, and the verdict is the same as if that had been done at once."""
