@@ -82,7 +82,7 @@ def test_r1_does_not_read_what_was_only_thought() -> None:
 
 
 def test_livecodebenchs_form_is_kept_part_by_part() -> None:
-    system, user = LCB.ask_problem(FUNCTION)
+    system, user = list(LCB.ask_problem(FUNCTION))
 
     assert isinstance(system, Message)
     assert isinstance(user, Message)
@@ -94,7 +94,7 @@ def test_livecodebenchs_form_is_kept_part_by_part() -> None:
 
 
 def test_the_form_for_qwen_has_no_headings() -> None:
-    system, user = LCB_QWEN.ask_problem(SCRIPT)
+    system, user = list(LCB_QWEN.ask_problem(SCRIPT))
 
     assert system == Message("system", "You are a helpful assistant.")
     assert isinstance(user, Message)

@@ -113,22 +113,21 @@ def structural() -> tuple[bool, ...]:
 
 def build_model(shape: ModelShape, seed: int, device: torch.device) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary.SIZE,
-            hidden_size=shape.hidden,
-            intermediate_size=shape.intermediate,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            max_position_embeddings=shape.positions,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=1,
-            pad_token_id=1,
-            gasp_prompts="micro",  # how it is to be asked, wherever it is copied to
-        )
+    config = LlamaConfig(
+        vocab_size=vocabulary.SIZE,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=shape.positions,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=1,
     )
+    config.update({"gasp_prompts": "micro"})  # how it is to be asked, wherever it is copied to
+    model = LlamaForCausalLM(config)
     torch.nn.Module.to(model, device)
     return model
 
