@@ -37,6 +37,7 @@ from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.cache import CachedSandbox
 from gasp_rl.sandbox.metered import MeteredSandbox
 from gasp_rl.sandbox.remote import open_sandbox
+from gasp_rl.selfplay.firewall import Firewall
 from gasp_rl.selfplay.free import FreePlay
 from gasp_rl.selfplay.novelty import HashedEmbedder, NoveltyArchive
 from gasp_rl.selfplay.play import Play
@@ -61,6 +62,8 @@ class ProblemSets:
     goalposts: tuple[Problem, ...]
     train: tuple[Problem, ...]
     validation: tuple[Problem, ...]
+    held_out: tuple[Problem, ...] = ()
+    """What generated tasks must keep clear of: all of validation, evaluated here or not, and `problems.held_out`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +221,10 @@ def load_problems(config: RunConfig, observer: Observer) -> ProblemSets:
         goalposts = goalposts[: named.max_goalposts]
     train = problem_set(named.train, "train", named.reading, observer) if config.rlvr else ()
     validation = problem_set(named.validation, "validation", named.reading, observer)
+    held_out = validation + problem_set(named.held_out, "test", named.reading, observer)
     if config.evaluate.validation_problems:
         validation = validation[: config.evaluate.validation_problems]
-    return ProblemSets(goalposts, train, validation)
+    return ProblemSets(goalposts, train, validation, held_out if config.gasp or config.azr else ())
 
 
 def problem_set(name: str, split: str, reading: ReadingConfig, observer: Observer) -> tuple[Problem, ...]:
@@ -253,7 +257,8 @@ def iteration_of(
     params = SamplingParams(config.sampling.max_tokens, config.sampling.temperature, prompts.stop)
     student = Student(policy, sandbox, prompts, params, observer, config.sandbox.grading)
     archive = NoveltyArchive(HashedEmbedder(), config.gasp.novelty if config.gasp else NoveltyConfig())
-    teacher = Teacher(policy, sandbox, prompts, params, archive, student, config.student, observer)
+    firewall = Firewall(sets.held_out, sandbox, HashedEmbedder(), config.firewall)
+    teacher = Teacher(policy, sandbox, prompts, params, archive, firewall, student, config.student, observer)
 
     iterations: list[Callable[[int], Iteration]] = []
     if gasp := config.gasp:
@@ -317,6 +322,7 @@ def _started(parts: Parts) -> Started:
         goalposts=problems_digest(sets.goalposts),
         train=problems_digest(sets.train),
         validation=problems_digest(sets.validation),
+        held_out=problems_digest(sets.held_out),
     )
     texts = tuple(GoalpostText(p.id, p.statement, p.source, p.difficulty) for p in sets.goalposts)
     return Started(parts.config, __version__, digests, texts)

@@ -77,6 +77,7 @@ class TeacherRewards:
     unsafe: float = -1.0
     invalid: float = -1.0
     nondeterministic: float = -1.0
+    contaminated: float = -0.5
     duplicate: float = -0.5
     outside_band: float = -0.5
 
@@ -116,6 +117,29 @@ class NoveltyConfig:
     def __post_init__(self) -> None:
         require(0.0 <= self.threshold <= 1.0, "novelty.threshold", "between 0 and 1", self.threshold)
         require(0.0 <= self.text_weight <= 1.0, "novelty.text_weight", "between 0 and 1", self.text_weight)
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallConfig:
+    """What of the self-play's tasks is too like the validation and held-out problems, and what follows (all ours)."""
+
+    action: Literal["block", "quarantine", "report"] = "block"
+    """block: refused, and the teacher pays for it; quarantine: set aside, nobody learns from it; report: used, and recorded."""
+    overlap: float = 0.7
+    """Share of n-grams, of the shorter of two texts, that is too much (PaLM, arXiv:2204.02311 §8: 70 % of 8-grams)."""
+    ngram: int = 8
+    """Words."""
+    code_ngram: int = 16
+    """Tokens of a syntax tree: a short statement has some ten."""
+    similarity: float = 0.9
+    """Cosine of text and text, or of code and code, that is too much."""
+    behaviour: bool = True
+    """Run every valid program on the problems' tests: one that passes them all is a solution."""
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.overlap <= 1.0, "firewall.overlap", "above 0, at most 1", self.overlap)
+        require(0.0 < self.similarity <= 1.0, "firewall.similarity", "above 0, at most 1", self.similarity)
+        require_at_least(1, self, "firewall.", "ngram", "code_ngram")
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,6 +429,8 @@ class ProblemsConfig:
     """`micro` (embedded), or a file of problems (docs/problems.md)."""
     train: str = "micro"
     validation: str = "micro"
+    held_out: str = "micro"
+    """Problems that will measure the model outside this run: generated tasks must keep clear of them too."""
     max_goalposts: int = 0
     """Use the first so many; 0 = all."""
     reading: ReadingConfig = ReadingConfig()
@@ -438,6 +464,7 @@ class RunConfig:
     rlvr: RlvrConfig | None = None
     model: ModelConfig = ModelConfig()
     problems: ProblemsConfig = ProblemsConfig()
+    firewall: FirewallConfig = FirewallConfig()
     sampling: SamplingConfig = SamplingConfig()
     learn: LearnConfig = LearnConfig()
     student: StudentRewards = StudentRewards()

@@ -105,11 +105,11 @@ class Rehearsal:
 
 
 def _problems_of(started: Started) -> ProblemSets:
-    config = started.config
-    sets = load_problems(replace(config, problems=replace(config.problems, validation="")), Silent())
+    sets = load_problems(started.config, Silent())
     for name, then, now in (
         ("goalposts", started.digests.goalposts, problems_digest(sets.goalposts)),
         ("train", started.digests.train, problems_digest(sets.train)),
+        ("held_out", started.digests.held_out, problems_digest(sets.held_out)),
     ):
         if then != now:
             raise ConfigError(f"problems.{name} is no longer what the run had; put the file of then back to replay it")

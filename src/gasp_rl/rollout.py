@@ -72,11 +72,43 @@ class Rejection(StrEnum):
     INVALID = "invalid"
     """The program fails on its own inputs: an error, a limit, a result that is not a plain value."""
     NONDETERMINISTIC = "nondeterministic"
+    CONTAMINATED = "contaminated"
+    """Too like an evaluation problem (not in the paper)."""
+    QUARANTINED = "quarantined"
+    """The same, set aside: masked out of the loss, never scored."""
     DUPLICATE = "duplicate"
     TOO_HARD = "too_hard"
     TOO_EASY = "too_easy"
     SANDBOX_FAULT = "sandbox_fault"
     """A fault of ours; masked out of the loss, never scored."""
+
+
+UNSCORED = frozenset({Rejection.SANDBOX_FAULT, Rejection.QUARANTINED})
+"""Nobody learns from what was rejected for these."""
+
+
+class LikenessKind(StrEnum):
+    """In what a proposal is like an evaluation problem."""
+
+    WORDS = "words"
+    """Its message shares most n-grams of words with the statement."""
+    CODE = "code"
+    """Its program shares most n-grams of tokens with the reference."""
+    EMBEDDING = "embedding"
+    """The cosine of message and statement, or of program and reference, is high."""
+    BEHAVIOUR = "behaviour"
+    """Its program passes the problem's tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """A proposal is too like this evaluation problem."""
+
+    kind: LikenessKind
+    problem: str
+    """Its id."""
+    score: float
+    """A share of n-grams, a cosine, or 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +151,8 @@ class Proposal:
     tries: int = 0
     """`passes` of `tries` student attempts were right (0 of 0 where it was not tried)."""
     reward: float = 0.0
+    likenesses: tuple[Likeness, ...] = ()
+    """To evaluation problems, one of each kind at most."""
     prompt: str = ""
     """Digest of the prompt that it answers."""
     tokens: int = 0

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gasp_rl.config import AzrConfig, LearnConfig, NoveltyConfig, StudentRewards
+from gasp_rl.config import AzrConfig, FirewallConfig, LearnConfig, NoveltyConfig, StudentRewards
 from gasp_rl.learn.learner import Learner
 from gasp_rl.loop import azr_iteration
 from gasp_rl.policy.engine import SamplingParams
@@ -15,6 +15,7 @@ from gasp_rl.progress import Silent
 from gasp_rl.rollout import Iteration, Kind, Rejection
 from gasp_rl.sandbox.base import Execution, Job, Result, Status
 from gasp_rl.sandbox.scripted import ScriptedSandbox
+from gasp_rl.selfplay.firewall import Firewall
 from gasp_rl.selfplay.free import FreePlay
 from gasp_rl.selfplay.novelty import HashedEmbedder, NoveltyArchive
 from gasp_rl.selfplay.prompts.micro import MICRO
@@ -49,7 +50,8 @@ def game(reply: Callable[[str, int, int], str] = half_right) -> tuple[FreePlay, 
     policy = EnginePolicy(engine)
     student = Student(policy, sandbox, MICRO, params, observer)
     archive = NoveltyArchive(HashedEmbedder(), NoveltyConfig())
-    teacher = Teacher(policy, sandbox, MICRO, params, archive, student, StudentRewards(), observer)
+    firewall = Firewall((), sandbox, HashedEmbedder(), FirewallConfig())
+    teacher = Teacher(policy, sandbox, MICRO, params, archive, firewall, student, StudentRewards(), observer)
     return FreePlay(policy, teacher, student, MICRO, CFG, StudentRewards(), 0, observer), engine
 
 

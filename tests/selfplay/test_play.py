@@ -7,10 +7,11 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import pytest
 
-from gasp_rl.config import LEMMA, GaspConfig, LearnConfig, RungConfig, StudentRewards
+from gasp_rl.config import LEMMA, FirewallConfig, GaspConfig, LearnConfig, RungConfig, StudentRewards
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.learn.learner import Learner
@@ -18,11 +19,12 @@ from gasp_rl.loop import gasp_iteration
 from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.policy.policy import EnginePolicy
 from gasp_rl.policy.scripted import ScriptedEngine
-from gasp_rl.problem import Problem
+from gasp_rl.problem import Problem, TestCase
 from gasp_rl.progress import Silent
-from gasp_rl.rollout import Axis, Iteration, Judgement, Kind, Pair, Proposal, Rejection, Task
+from gasp_rl.rollout import Axis, Iteration, Judgement, Kind, LikenessKind, Pair, Proposal, Rejection, Task
 from gasp_rl.sandbox.base import Execution, Job, Result, Status
 from gasp_rl.sandbox.scripted import ScriptedSandbox
+from gasp_rl.selfplay.firewall import Firewall
 from gasp_rl.selfplay.novelty import HashedEmbedder, NoveltyArchive
 from gasp_rl.selfplay.play import Play
 from gasp_rl.selfplay.prompts.base import Draft, Unreadable
@@ -107,12 +109,15 @@ def game(
     cfg: GaspConfig,
     execute: Callable[[Job], Execution] = run_by_heart,
     seed: int = 0,
+    held_out: tuple[Problem, ...] = (),
+    firewall: FirewallConfig = FirewallConfig(),  # noqa: B008 - a frozen value
 ) -> Game:
     engine, prompts, sandbox = ScriptedEngine(reply), Prompts(), ScriptedSandbox(execute)
     policy, params, observer = EnginePolicy(engine), SamplingParams(64), Silent()
     student = Student(policy, sandbox, prompts, params, observer)
     archive = NoveltyArchive(HashedEmbedder(), cfg.novelty)
-    teacher = Teacher(policy, sandbox, prompts, params, archive, student, StudentRewards(), observer)
+    wall = Firewall(held_out, sandbox, HashedEmbedder(), firewall)
+    teacher = Teacher(policy, sandbox, prompts, params, archive, wall, student, StudentRewards(), observer)
     play = Play(
         policy, teacher, student, GoalpostDeck(GOALPOSTS, seed), archive, PracticeBuffer(cfg.buffer_capacity), cfg,
         StudentRewards(), seed, observer,
@@ -404,3 +409,31 @@ def test_when_the_sandbox_answers_changes_nothing_of_what_is_computed(seed: int)
 def made(name: str) -> Proposal:
     pairs = tuple(Pair(text, str(PROGRAMS[SQUARES](int(text)))) for text in INPUTS)
     return Proposal(name, "lemma", "", message=name, program=SQUARES, pairs=pairs)
+
+
+SUM_OF_SQUARES = Problem(
+    "held/out", "How many cannon balls?", (), tuple(TestCase(x, y) for x, y in (("3", "5"), ("4", "14"), ("6", "55")))
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "rejection", "reward", "masked"), [
+    ("block", Rejection.CONTAMINATED, -0.5, False),
+    ("quarantine", Rejection.QUARANTINED, 0.0, True),
+    ("report", None, 1.0, False),
+])  # fmt: skip
+def test_a_lemma_that_solves_a_held_out_problem_is_recorded_and_blocked_or_set_aside_or_used(
+    action: Literal["block", "quarantine", "report"], rejection: Rejection | None, reward: float, masked: bool
+) -> None:
+    one = game(
+        half_solved, replace(SMALL, goalposts_per_step=1, min_programs=1), held_out=(SUM_OF_SQUARES,),
+        firewall=FirewallConfig(action=action),
+    )  # fmt: skip
+
+    climb = one.play.propose(LEMMA, one.play.draw_goalposts(1, 1), 1)
+
+    lemma = climb.proposals[0]
+    assert [(like.kind, like.problem) for like in lemma.likenesses] == [(LikenessKind.BEHAVIOUR, "held/out")]
+    assert (lemma.rejection, lemma.reward) == (rejection, reward)
+    assert climb.groups[0].rollouts[0].masked is masked
+    used = rejection is None
+    assert (bool(climb.frontier), len(one.play.buffer), len(one.play.archive)) == (used, used, used)

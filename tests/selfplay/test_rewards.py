@@ -95,6 +95,8 @@ def test_every_rejection_has_its_reward() -> None:
         Rejection.UNSAFE: -1.0,
         Rejection.INVALID: -1.0,
         Rejection.NONDETERMINISTIC: -1.0,
+        Rejection.CONTAMINATED: -0.5,
+        Rejection.QUARANTINED: 0.0,
         Rejection.DUPLICATE: -0.5,
         Rejection.TOO_HARD: -0.5,
         Rejection.TOO_EASY: -0.5,

@@ -9,6 +9,7 @@ from gasp_rl.config import (
     AzrConfig,
     CheckpointConfig,
     EvaluateConfig,
+    FirewallConfig,
     GaspConfig,
     LearnConfig,
     ModelConfig,
@@ -27,7 +28,9 @@ def gasp() -> RunConfig:
         recipe="gasp",
         gasp=GaspConfig(),
         model=LARGE_MODEL,
-        problems=ProblemsConfig(goalposts="goalposts.jsonl", train="train.jsonl", validation="validation.jsonl"),
+        problems=ProblemsConfig(
+            goalposts="goalposts.jsonl", train="train.jsonl", validation="validation.jsonl", held_out="test.jsonl"
+        ),
         checkpoint=CheckpointConfig(every=5),  # weights and optimizer state of a 7B model: 90 GB
     )
 
@@ -58,6 +61,7 @@ def micro(run: RunConfig, steps: int) -> RunConfig:
         steps=steps,
         model=ModelConfig(path="micro", prompts="micro", dtype="float32"),
         problems=ProblemsConfig(),
+        firewall=FirewallConfig(action="report"),  # so small a world repeats itself: what coincides is counted
         sampling=SamplingConfig(max_tokens=200),
         checkpoint=CheckpointConfig(),
         learn=replace(run.learn, lr=1.5e-4),

@@ -30,6 +30,8 @@ WHY = {
     Rejection.UNSAFE: "not allowed",
     Rejection.INVALID: "failed when run",
     Rejection.NONDETERMINISTIC: "not the same twice",
+    Rejection.CONTAMINATED: "too like an evaluation problem",
+    Rejection.QUARANTINED: "too like an evaluation problem: set aside",
     Rejection.DUPLICATE: "nothing new",
     Rejection.TOO_HARD: "too hard",
     Rejection.TOO_EASY: "too easy",

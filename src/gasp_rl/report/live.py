@@ -31,7 +31,7 @@ LEGEND = "Each iteration: accepted/written (mean reward) per rung, then right an
 
 REASONS: dict[str, frozenset[Rejection]] = {
     "broken": frozenset({Rejection.MALFORMED, Rejection.UNSAFE, Rejection.INVALID, Rejection.NONDETERMINISTIC}),
-    "known": frozenset({Rejection.DUPLICATE}),
+    "known": frozenset({Rejection.DUPLICATE, Rejection.CONTAMINATED, Rejection.QUARANTINED}),
     "too hard": frozenset({Rejection.TOO_HARD}),
     "too easy": frozenset({Rejection.TOO_EASY}),
 }

@@ -130,7 +130,10 @@ CHECKS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
     ("ran on their own inputs", (Rejection.INVALID, Rejection.SANDBOX_FAULT)),
     ("gave the same twice", (Rejection.NONDETERMINISTIC,)),
     ("were new", (Rejection.DUPLICATE,)),
-    ("accepted", (Rejection.TOO_HARD, Rejection.TOO_EASY)),
+    (
+        "accepted",
+        (Rejection.TOO_HARD, Rejection.TOO_EASY, Rejection.CONTAMINATED, Rejection.QUARANTINED),
+    ),
 )
 """The checks in their order (arXiv:2603.15957 §3.3.1): the words for what passes each, and the rejections it can give."""
 

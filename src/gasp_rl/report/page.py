@@ -326,6 +326,7 @@ def _funnel(rung: str, proposed: Sequence[Proposal], band: Band | None, colour: 
         el("div", *rows, class_="funnel"),
         _pass_rates(rung, proposed, band, colour),
         _duplicates(proposed),
+        _like_evaluation(proposed),
     )
 
 
@@ -367,6 +368,21 @@ def _duplicates(proposed: Sequence[Proposal]) -> Html | None:
     return el(
         "p",
         f"{plural(len(repeated), 'proposal')} repeated what was known, at a mean similarity of {mean:.3f}.",
+        class_="quiet",
+    )
+
+
+def _like_evaluation(proposed: Sequence[Proposal]) -> Html | None:
+    """What the firewall found, used or not."""
+    found = [p for p in proposed if p.likenesses]
+    if not found:
+        return None
+    kinds = Counter(like.kind.value for p in found for like in p.likenesses)
+    ways = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
+    used = sum(p.accepted for p in found)
+    return el(
+        "p",
+        f"{plural(len(found), 'proposal')} came too near to a problem that measures the model ({ways}); {used} of them used.",
         class_="quiet",
     )
 

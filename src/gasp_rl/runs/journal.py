@@ -39,6 +39,7 @@ class Digests:
     goalposts: str = ""
     train: str = ""
     validation: str = ""
+    held_out: str = ""
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):

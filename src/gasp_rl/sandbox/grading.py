@@ -93,7 +93,7 @@ def grade(
     def first_jobs() -> Iterator[tuple[int, Job]]:
         for index, (source, problem) in enumerate(attempts):
             if problem.id not in inputs_of:
-                inputs_of[problem.id] = tuple(_job_input(problem, test.input) for test in problem.tests)
+                inputs_of[problem.id] = tuple(job_input(problem, test.input) for test in problem.tests)
             graded.append(_Attempt(source, problem, inputs_of[problem.id], how, every))
             yield index, graded[index].first_job()
 
@@ -246,13 +246,14 @@ def _tested(problem: Problem, result: Result, expected: str, semantics: GradeSem
     if problem.io_mode is IoMode.STDIN:
         right = got is not None and same_output(got, expected, compare)
     else:
-        right = _same_result(problem, result.value, expected, compare)
+        right = same_result(problem, result.value, expected, compare)
     if right:
         return Tested(Judged.PASS)
     return Tested(Judged.WRONG_ANSWER, f"got {short(got or '')!r}, expected {short(expected)!r}")
 
 
-def _same_result(problem: Problem, text: str, expected: str, compare: Comparison) -> bool:
+def same_result(problem: Problem, text: str, expected: str, compare: Comparison) -> bool:
+    """Is the text of a returned value what a test of a function expects?"""
     try:
         got = decode(text)
     except ValueError:
@@ -262,7 +263,7 @@ def _same_result(problem: Problem, text: str, expected: str, compare: Comparison
     return same_value(got, _value(problem, expected), compare)
 
 
-def _job_input(problem: Problem, text: str) -> str:
+def job_input(problem: Problem, text: str) -> str:
     """A test's input as the sandbox takes it."""
     if problem.encoding is Encoding.TEXT:
         return text

@@ -10,7 +10,7 @@ from gasp_rl.config import AzrConfig, StudentRewards
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.policy.policy import Policy
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Answer, Iteration, Kind, Pair, Proposal, Rejection, Role, Rollout, RolloutGroup, Task
+from gasp_rl.rollout import UNSCORED, Answer, Iteration, Kind, Pair, Proposal, Role, Rollout, RolloutGroup, Task
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
 from gasp_rl.selfplay.rewards import free_reward
 from gasp_rl.selfplay.student import Practice, Student, abduction, deduction, induction
@@ -106,7 +106,7 @@ class FreePlay:
 
         before = self.policy.sampled_tokens
         written = self.teacher.write(asked, 1, seed, blank, read)
-        flat = [one for group in written for one in group]
+        flat = self.teacher.screen_contamination([one for group in written for one in group])
         scored = self._scored(kind, flat, seed) if estimate else flat
         for one in scored:
             self.observer.proposal(one.proposal)
@@ -134,7 +134,7 @@ class FreePlay:
                 # AZR: a proposal that could not be tried counts as never solved.
                 reward = free_reward(rate.passes, max(rate.tries, 1), self.cfg.zero_learnability_reward)
                 proposal = replace(proposal, passes=rate.passes, tries=rate.tries, reward=reward)
-            elif proposal.rejection is not Rejection.SANDBOX_FAULT:
+            elif proposal.rejection not in UNSCORED:
                 proposal = replace(proposal, reward=self.cfg.invalid_reward)
             scored.append(replace(one, proposal=proposal, tried=rate))
         return scored
@@ -162,4 +162,4 @@ def _rung(kind: Kind) -> str:
 
 
 def _rollout(one: Written) -> Rollout:
-    return Rollout(one.completion, one.proposal.reward, masked=one.proposal.rejection is Rejection.SANDBOX_FAULT)
+    return Rollout(one.completion, one.proposal.reward, masked=one.proposal.rejection in UNSCORED)

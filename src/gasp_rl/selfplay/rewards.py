@@ -22,12 +22,14 @@ def rung_reward(rung: RungConfig, passes: int, tries: int, rewards: TeacherRewar
 
 
 def rejection_reward(rejection: Rejection, rewards: TeacherRewards) -> float:
-    """The teacher's reward for a proposal that never reached the student. A fault of ours earns 0 and is masked."""
+    """The teacher's reward for a proposal that never reached the student. What nobody learns from earns 0."""
     return {
         Rejection.MALFORMED: rewards.malformed,
         Rejection.UNSAFE: rewards.unsafe,
         Rejection.INVALID: rewards.invalid,
         Rejection.NONDETERMINISTIC: rewards.nondeterministic,
+        Rejection.CONTAMINATED: rewards.contaminated,
+        Rejection.QUARANTINED: 0.0,
         Rejection.DUPLICATE: rewards.duplicate,
         Rejection.TOO_HARD: rewards.outside_band,
         Rejection.TOO_EASY: rewards.outside_band,

@@ -1,6 +1,7 @@
 """The teacher: shown a goalpost or a rung, it writes proposals; each is screened in the paper's order of checks.
 
-malformed -> unsafe -> invalid -> non-deterministic -> too similar -> outside the pass-rate band (arXiv:2603.15957 §3.3.1).
+malformed -> unsafe -> invalid -> non-deterministic -> too similar -> outside the pass-rate band (arXiv:2603.15957 §3.3.1);
+last comes our own check, too like an evaluation problem.
 A check is reached only by what passed all earlier ones, so no rollout is spent on a proposal that cannot be accepted.
 """
 
@@ -13,9 +14,22 @@ from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.policy.policy import Policy, prompt_digest
 from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Answer, Axis, Completion, Pair, Prompt, Proposal, Rejection, Role, Rollout, RolloutGroup
+from gasp_rl.rollout import (
+    UNSCORED,
+    Answer,
+    Axis,
+    Completion,
+    Pair,
+    Prompt,
+    Proposal,
+    Rejection,
+    Role,
+    Rollout,
+    RolloutGroup,
+)
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.judge import Program, check
+from gasp_rl.selfplay.firewall import Firewall
 from gasp_rl.selfplay.novelty import NoveltyArchive
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
 from gasp_rl.selfplay.rewards import rejection_reward, rung_reward
@@ -70,6 +84,7 @@ class Teacher:
         prompts: PromptSet,
         params: SamplingParams,
         archive: NoveltyArchive,
+        firewall: Firewall,
         student: Student,
         student_rewards: StudentRewards,
         observer: Observer,
@@ -79,6 +94,7 @@ class Teacher:
         self._prompts = prompts
         self._params = params
         self._archive = archive
+        self._firewall = firewall
         self._student = student
         self._student_rewards = student_rewards
         self._observer = observer
@@ -101,6 +117,7 @@ class Teacher:
         flat = [one for group in written for one in group]
         flat = self._screen_novelty(flat, cfg)
         flat = self._estimate(flat, rung, cfg, seed)
+        flat = self.screen_contamination(flat)
         flat = [_rewarded(one, rung, cfg) for one in flat]
 
         for one in flat:
@@ -169,6 +186,11 @@ class Teacher:
         previous = foothold.previous if rung.sees in {"previous", "both"} else None
         return self._prompts.teach(rung, foothold.axis, goalpost, previous, cfg.pairs)
 
+    def screen_contamination(self, written: Sequence[Written]) -> list[Written]:
+        """Find out what of the accepted gives an evaluation problem away, and refuse it where that is asked for."""
+        screened = iter(self._firewall.screen([one.proposal for one in written if one.proposal.accepted]))
+        return [replace(one, proposal=next(screened)) if one.proposal.accepted else one for one in written]
+
     def _screen_novelty(self, written: Sequence[Written], cfg: GaspConfig) -> list[Written]:
         """Refuse what is too similar to anything ever accepted, or to an earlier candidate of the same round."""
         candidates = [one.proposal for one in written if one.proposal.accepted]
@@ -231,9 +253,9 @@ def _rewarded(one: Written, rung: RungConfig, cfg: GaspConfig) -> Written:
 
 
 def _rollout(one: Written, cfg: GaspConfig) -> Rollout:
-    fault = one.proposal.rejection is Rejection.SANDBOX_FAULT
+    unscored = one.proposal.rejection in UNSCORED
     return Rollout(
-        one.completion, one.proposal.reward, masked=fault or not (cfg.train_on_rejected or one.proposal.accepted)
+        one.completion, one.proposal.reward, masked=unscored or not (cfg.train_on_rejected or one.proposal.accepted)
     )
 
 
