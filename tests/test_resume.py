@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
 from gasp_rl.runs.checkpoint import checkpoints
 from gasp_rl.runs.directory import RunDirectory, encode_config
 from gasp_rl.runs.journal import Stopped, read_journal
+from gasp_rl.runs.store import read_store
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +73,9 @@ def never() -> EndsAt:
     return EndsAt(0)
 
 
-def bytes_of(run: RunDirectory) -> tuple[bytes, bytes]:
-    return run.journal.read_bytes(), (run.model / "model.safetensors").read_bytes()
+def bytes_of(run: RunDirectory) -> tuple[bytes, bytes, list[str]]:
+    with closing(read_store(run.store)) as store:
+        return run.journal.read_bytes(), (run.model / "model.safetensors").read_bytes(), list(store.iterdump())
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from gasp_rl.runs.differences import differences
 from gasp_rl.runs.directory import RunDirectory, create_run, open_run, read_config
 from gasp_rl.runs.journal import Digests, Finished, GoalpostText, IterationRecord, JournalWriter, Started, Stopped
 from gasp_rl.runs.metrics import Measurement, Meter
+from gasp_rl.runs.store import StoreKeeper
 from gasp_rl.runs.trackers import Apart, JsonLines, Tracking, require_installed
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.cache import CachedSandbox
@@ -180,11 +181,14 @@ def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> Non
         journal=journal,
         observer=parts.observer,
     )
-    try:
-        train(run)
-    except BaseException as error:
-        journal.append(Stopped(f"{type(error).__name__} {error}".strip()))
-        raise
+    with StoreKeeper(directory.store, journal, parts.observer.note) as keeper:
+        keeper.update()
+        journal.follow(keeper.update)
+        try:
+            train(run)
+        except BaseException as error:
+            journal.append(Stopped(f"{type(error).__name__} {error}".strip()))
+            raise
     parts.engine.export_hf(directory.model)
 
 

@@ -43,8 +43,9 @@ from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr
 from gasp_rl.report.text import one_line, visible
 from gasp_rl.report.words import plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
-from gasp_rl.runs.journal import Finished, Journal, read_journal
+from gasp_rl.runs.journal import Finished, Journal, JournalWriter, read_journal
 from gasp_rl.runs.metrics import read_measurements
+from gasp_rl.runs.store import rebuild_store
 
 if TYPE_CHECKING:
     from gasp_rl.evaluate import Attempt
@@ -234,6 +235,14 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Rebuild:
+    """Make a run's curriculum store and report again from its journal, and say what was there."""
+
+    run: Positional[Annotated[Path, arg(metavar="RUN")]]
+    """A run directory that no run is being written to."""
+
+
+@dataclass(frozen=True)
 class Export:
     """Copy a run's trained model, a Hugging Face directory, to where you want it."""
 
@@ -336,6 +345,7 @@ Command: TypeAlias = (
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Rebuild, subcommand("rebuild")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Problems, subcommand("problems")]
     | Annotated[World, subcommand("world")]
@@ -430,6 +440,8 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
             replay(command)
         case Report(run):
             report(run)
+        case Rebuild(run):
+            rebuild(run)
         case Export(run, to):
             export(run, to)
         case Problems(inner) | World(inner) | UseSandbox(inner):
@@ -616,6 +628,27 @@ def report(root: Path) -> None:
     _conclude(run, journal)
     if not isinstance(journal.ending, Finished):
         print(f"To go on, if nothing does: gasp resume {root}")
+
+
+def rebuild(root: Path) -> None:
+    from gasp_rl.report.write import write_report
+
+    run = open_run(root)
+    if not run.journal.exists():
+        raise RunError(f"{root} has no journal yet, so there is nothing to make again")
+    with JournalWriter(run.journal) as journal:
+        for note in journal.journal.notes:
+            print(f"{run.journal}: {note}")
+        made = rebuild_store(run.store, journal)
+    page = write_report(run)
+    print(f"Store:  {run.store}, from {plural(made.records, 'record')} of the journal; before, {made.found}")
+    for what in (
+        f"{plural(made.goalposts, 'goalpost')}, {plural(made.proposals, 'proposal')}, {made.accepted:,} of them accepted",
+        f"tried {made.tries:,} times by the student; {plural(made.answers, 'answer')} in practice",
+        plural(made.evaluations, "evaluation"),
+    ):
+        print(f"        {what}")
+    print(f"Report: {page}")
 
 
 def _conclude(run: RunDirectory, journal: Journal) -> None:

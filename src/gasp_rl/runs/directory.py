@@ -26,6 +26,11 @@ class RunDirectory:
         return self.root / "journal.jsonl"
 
     @property
+    def store(self) -> Path:
+        """What the journal says, as tables for SQL."""
+        return self.root / "curriculum.sqlite"
+
+    @property
     def metrics(self) -> Path:
         """Times, speed and memory."""
         return self.root / "metrics.jsonl"

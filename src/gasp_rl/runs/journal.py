@@ -6,7 +6,7 @@ line: it is dropped, with a note, when the journal is next opened.
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -116,10 +116,7 @@ def read_journal(path: Path) -> Journal:
 def read_whole(path: Path) -> Iterator[Record]:
     """The records one by one, with their traces, which are too much to hold together."""
     for line in _lines(path, notes=[]):
-        record, trace = line.record, line.content.trace
-        if isinstance(record, IterationRecord) and trace:
-            record = _with_trace(record, msgspec.convert(trace, _Trace, strict=False))
-        yield record
+        yield _whole(line)
 
 
 def written_and_read(record: IterationRecord) -> IterationRecord:
@@ -136,6 +133,7 @@ class JournalWriter:
     def __init__(self, path: Path) -> None:
         """Open or create the journal and drop what a crash left torn; `self.journal` is what it holds by then."""
         self.path = path
+        self._follower: Callable[[], None] = lambda: None
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -174,6 +172,7 @@ class JournalWriter:
                 f"{self.path} cannot be written: {error.strerror}. Its {self.records} records are intact; "
                 f"make room there, then go on with: gasp resume {self.path.parent}"
             ) from error
+        self._follower()
 
     @property
     def records(self) -> int:
@@ -187,6 +186,15 @@ class JournalWriter:
     def holds(self, records: int, checksum: str) -> bool:
         """Whether the first so many records are those that this checksum is of."""
         return records <= self.records and self._marks[records].sum == checksum
+
+    def since(self, records: int) -> Iterator[tuple[Record, str]]:
+        """The records after the first so many, with their traces, each with its checksum."""
+        for line in _lines(self.path, [], self._marks[records], records):
+            yield _whole(line), line.content.sum
+
+    def follow(self, follower: Callable[[], None]) -> None:
+        """Have this called after each record that is appended, once it is durable."""
+        self._follower = follower
 
     def rewind(self, records: int) -> None:
         """Keep the first so many records and go on from there."""
@@ -255,6 +263,13 @@ class _Numbered:
     record: Record
 
 
+def _whole(line: _Numbered) -> Record:
+    record, kept = line.record, line.content.trace
+    if isinstance(record, IterationRecord) and kept:
+        return _with_trace(record, msgspec.convert(kept, _Trace, strict=False))
+    return record
+
+
 def _gather(path: Path) -> tuple[Journal, list[_Mark]]:
     """All whole records and where each ends."""
     notes: list[str] = []
@@ -266,15 +281,18 @@ def _gather(path: Path) -> tuple[Journal, list[_Mark]]:
     return Journal(tuple(records), tuple(notes)), marks
 
 
-def _lines(path: Path, notes: list[str]) -> Iterator[_Numbered]:
-    """Each line that is whole. A last one that cannot be read is left out and noted; any other is an error."""
+def _lines(path: Path, notes: list[str], after: _Mark = _START, records: int = 0) -> Iterator[_Numbered]:
+    """Each line that is whole, `after` the first so many. A last one that cannot be read is left out and noted; any other
+    is an error.
+    """
     try:
         file = path.open("rb")
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
     with file:
-        end, checksum, iterations = 0, "", 0
-        for number, line in enumerate(file, start=1):
+        end, checksum, step = after.end, after.sum, 0
+        file.seek(end)
+        for number, line in enumerate(file, start=records + 1):
             try:
                 content = decode_line(line, checksum)
                 record: Record = msgspec.convert(content.record, Record, strict=False)
@@ -284,16 +302,16 @@ def _lines(path: Path, notes: list[str]) -> Iterator[_Numbered]:
                 ) from error
             except (msgspec.MsgspecError, ValueError) as error:
                 if file.read(1):
-                    raise _corrupt(path, number, iterations, error) from error
+                    raise _corrupt(path, number, step, error) from error
                 notes.append(f"the last record (line {number}) was incomplete and is left out: {error}")
                 return
             end, checksum = end + len(line), content.sum
-            iterations += isinstance(record, IterationRecord)
+            step = record.iteration.step if isinstance(record, IterationRecord) else step
             yield _Numbered(end, content, record)
 
 
-def _corrupt(path: Path, number: int, iterations: int, cause: Exception) -> RunError:
-    whole = f"The {number - 1} lines before it are whole" + (f", up to iteration {iterations}" if iterations else "")
+def _corrupt(path: Path, number: int, step: int, cause: Exception) -> RunError:
+    whole = f"The {number - 1} lines before it are whole" + (f", up to iteration {step}" if step else "")
     cut = f"head -n {number - 1} {path.name} > whole && mv whole {path.name}"
     return RunError(
         f"{path} line {number} is corrupt ({cause}). {whole}. Restore the file from a copy, or give up the rest: "
