@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from gasp_rl.build import resume_run, run_recipe
-from gasp_rl.config import CheckpointConfig, EvaluateConfig, LearnConfig, RunConfig
+from gasp_rl.config import Alarm, BudgetConfig, CheckpointConfig, EvaluateConfig, HealthConfig, LearnConfig, RunConfig
 from gasp_rl.errors import ConfigError, RunError
 from gasp_rl.progress import Silent
 from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
 from gasp_rl.runs.checkpoint import checkpoints
 from gasp_rl.runs.directory import RunDirectory, encode_config
-from gasp_rl.runs.journal import Stopped, read_journal
+from gasp_rl.runs.journal import Course, Decided, Finished, Stopped, read_journal
 from gasp_rl.runs.store import read_store
 
 pytestmark = pytest.mark.slow
@@ -107,6 +107,46 @@ def test_the_other_arms_go_on_too(tmp_path: Path, recipe: Callable[[], RunConfig
     stops = sum(len(i.phases) for i in read_journal(whole.journal).iterations[:2]) + 2
 
     run = interrupted(recipe(), tmp_path / "run", stops)
+    resume_run(run.root, Silent())
+
+    assert bytes_of(run) == bytes_of(whole)
+
+
+def ends_early() -> RunConfig:
+    """Its budget is spent after two of three iterations, when it would not be evaluated."""
+    evaluate = replace(guided().evaluate, every=3)
+    return replace(guided(), evaluate=evaluate, budget=BudgetConfig(training_tokens=3_000), matched_draws=False)
+
+
+def changes_course() -> RunConfig:
+    health = HealthConfig(patience=1, valid=Alarm(1.0, "switch"), dissimilarity=Alarm(1.0, "switch"))
+    return replace(guided(), health=health, matched_draws=False)
+
+
+def test_a_run_whose_budget_is_spent_is_evaluated_exported_and_finished_also_after_an_interruption(
+    tmp_path: Path,
+) -> None:
+    whole, watcher = RunDirectory(tmp_path / "whole"), never()
+    run_recipe(ends_early(), whole.root, watcher)
+    journal = read_journal(whole.journal)
+
+    run = interrupted(ends_early(), tmp_path / "run", -watcher.left - 1)  # after it was decided, before the checkpoint
+    resume_run(run.root, Silent())
+
+    reason = "the budget of 3,000 training tokens is spent"
+    assert len(journal.iterations) == 2
+    assert journal.decided == (Decided(2, Course.STOP, reason),)
+    assert journal.ending == Finished(reason)
+    assert {e.step for e in journal.evaluations} == {0, 2}
+    assert whole.model.is_dir()
+    assert bytes_of(run) == bytes_of(whole)
+
+
+def test_a_run_that_changed_its_course_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole = run_recipe(changes_course(), tmp_path / "whole", Silent())
+    assert {d.course for d in read_journal(whole.journal).decided} == {Course.LENIENT, Course.MAPPING}
+
+    run = interrupted(changes_course(), tmp_path / "run", 10)  # in the second iteration
     resume_run(run.root, Silent())
 
     assert bytes_of(run) == bytes_of(whole)

@@ -1,6 +1,7 @@
 """From settings to live objects: the one module that names concrete classes."""
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -28,10 +29,11 @@ from gasp_rl.progress import Observer, Several
 from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.append import Appender
 from gasp_rl.runs.checkpoint import checkpoints, save_checkpoint
+from gasp_rl.runs.course import Pilot, switched
 from gasp_rl.runs.differences import differences
 from gasp_rl.runs.directory import RunDirectory, create_run, open_run, read_config
 from gasp_rl.runs.journal import Digests, Finished, GoalpostText, IterationRecord, JournalWriter, Started, Stopped
-from gasp_rl.runs.metrics import Measurement, Meter
+from gasp_rl.runs.metrics import Measurement, Meter, read_measurements
 from gasp_rl.runs.store import StoreKeeper
 from gasp_rl.runs.trackers import Apart, JsonLines, Tracking, require_installed
 from gasp_rl.sandbox.base import Sandbox
@@ -167,17 +169,26 @@ def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> Non
             parts.config.checkpoint.keep, parts.engine.save,
         )  # fmt: skip
 
+    spent, since = sum(m.seconds for m in read_measurements(directory.metrics)), time.monotonic()
+    pilot = Pilot(parts.config, parts.observer, lambda: spent + time.monotonic() - since)
+    for record in journal.journal.records:
+        pilot.follow(record)
     recorder = RecordingPolicy(parts.policy)
-    iterate = iteration_of(
-        parts.config, parts.sets, recorder, parts.learner, parts.sandbox, parts.prompts, parts.observer,
-        past=journal.journal.iterations,
-    )  # fmt: skip
+
+    def prepare(past: Sequence[Iteration]) -> Callable[[int], IterationRecord]:
+        iterate = iteration_of(
+            switched(parts.config, pilot.decided), parts.sets, recorder, parts.learner, parts.sandbox, parts.prompts,
+            parts.observer, past=past,
+        )  # fmt: skip
+        return lambda step: IterationRecord(iterate(step), recorder.take())
+
     run = Run(
         parts.config,
-        iterate=lambda step: IterationRecord(iterate(step), recorder.take()),
+        prepare=prepare,
         evaluate=lambda step: _evaluations(parts, step),
         conclude=lambda evaluations: _matched_draws(parts, evaluations),
         checkpoint=checkpoint,
+        pilot=pilot,
         journal=journal,
         observer=parts.observer,
     )

@@ -452,6 +452,71 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetConfig:
+    """What a run may spend. Asked after each iteration, so that it ends as a run of fewer iterations would: evaluated,
+    exported, finished. 0 = no limit.
+    """
+
+    tokens: int = 0
+    """Sampled in all, but for the base model's matched draws."""
+    training_tokens: int = 0
+    """Of these, sampled to learn from: what arms of a comparison are matched by."""
+    seconds: float = 0.0
+    """By the wall clock, interruptions not counted. The one setting under which equal runs may differ; where it ended a
+    run is in the journal."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "budget.", "tokens", "training_tokens", "seconds")
+
+
+Action: TypeAlias = Literal["off", "warn", "stop", "switch"]
+"""stop: end the run as a budget does. switch: change a setting for the rest of it, once (docs/run-directory.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """When a signal means harm, and what is done then."""
+
+    threshold: float
+    action: Action = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """Signals of each iteration that foretell a collapse. The thresholds are ours: far outside what healthy runs in the
+    embedded world showed, whose extremes each names (docs/log.md).
+    """
+
+    patience: int = 3
+    """Iterations in a row that a signal must be beyond its threshold: one alone is noise."""
+    valid: Alarm = Alarm(0.5)
+    """Below: share of proposals that can be read and run (.75 at the least). Format penalties can drive it to nothing."""
+    flat: Alarm = Alarm(0.95)
+    """Above: share of tried proposals with pass rate 0 or 1 (.86 at the most, when nothing was left to learn)."""
+    duplicates: Alarm = Alarm(0.8)
+    """Above: share of proposals that run but repeat what was accepted (.64 at the most)."""
+    dissimilarity: Alarm = Alarm(0.2)
+    """Below: that of accepted proposals from those before (paper Eq. 7; .45 to .57 under the hashed embedder)."""
+    dishonest: Alarm = Alarm(0.3)
+    """Above: share of tried proposals whose message does not describe their program (.11 at the most; a collapse that the
+    design trial saw began at a fifth). Only the embedded world can tell, so only there."""
+    entropy: Alarm = Alarm(0.3)
+    """Below: entropy of what was trained on, as a share of its mean over the first `patience` iterations (.6 at the least)."""
+    reward: Alarm = Alarm(0.5)
+    """Above: how far the student's mean reward has fallen from its best mean over `patience` iterations (.2 at the most)."""
+    log_ratio: Alarm = Alarm(3.0)
+    """Above: the largest |log ratio| of learner and sampler over trained tokens (1.3 at the most, with reused tries)."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "health.", "patience")
+        for name in ("flat", "dishonest", "entropy", "reward", "log_ratio"):
+            action = getattr(self, name).action
+            require(
+                action != "switch", f"health.{name}.action", "off, warn or stop: there is nothing to switch", action
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """A complete run. Exactly one of `gasp` and `azr` may be set; `rlvr` stands alone or beside `gasp`."""
 
@@ -473,6 +538,8 @@ class RunConfig:
     """At the end, give the untrained model as many draws per goalpost as all evaluations of the trained one had."""
     sandbox: SandboxConfig = SandboxConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    budget: BudgetConfig = BudgetConfig()
+    health: HealthConfig = HealthConfig()
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Dashboards that are told the curves, beside scalars.jsonl. Each is an extra: pip install 'gasp-rl[tensorboard]'."""
 

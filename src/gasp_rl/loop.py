@@ -12,7 +12,8 @@ from gasp_rl.learn.learner import Learner
 from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal, RolloutGroup
-from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, JournalWriter
+from gasp_rl.runs.course import Pilot
+from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, JournalWriter, read_journal
 from gasp_rl.selfplay.free import FREE_KINDS, FreePlay
 from gasp_rl.selfplay.play import Play, solve_problems
 from gasp_rl.selfplay.student import Student
@@ -73,13 +74,15 @@ class Run:
     """A run made ready: what to do at each step, and where it is written down."""
 
     config: RunConfig
-    iterate: Callable[[int], IterationRecord]
+    prepare: Callable[[Sequence[Iteration]], Callable[[int], IterationRecord]]
+    """The iteration under the settings as they are decided by now, for a run that these are already done of."""
     evaluate: Callable[[int], Iterable[Evaluation]]
     """Evaluations of the current weights, after so many iterations."""
     conclude: Callable[[Sequence[Evaluation]], Iterable[Evaluation]]
     """What is measured once at the end, given all evaluations of the run: the base model's matched draws."""
     checkpoint: Callable[[int, Sequence[Evaluation]], None]
     """Save what the journal does not hold, after so many iterations, given the evaluations made there."""
+    pilot: Pilot
     journal: JournalWriter
     observer: Observer
 
@@ -97,25 +100,34 @@ def train(run: Run) -> None:
     def record(found: Iterable[Evaluation]) -> None:
         for evaluation in found:
             run.journal.append(EvaluationRecord(evaluation))
+            run.pilot.follow(EvaluationRecord(evaluation))
             run.observer.evaluation(evaluation)
             evaluations.append(evaluation)
 
     if run.config.evaluate.at_start and not done:
         run.observer.phase("evaluate")
         record(run.evaluate(0))
-    for step in range(done + 1, steps + 1):
+    iterate, step = run.prepare(run.journal.journal.iterations), done
+    while step < steps and not run.pilot.stopped:
+        step += 1
         run.observer.iteration(step, steps)
-        made = run.iterate(step)
+        made = iterate(step)
         run.observer.phase("record")
         run.journal.append(made)
         run.observer.iterated(made.iteration)
-        if step % run.config.evaluate.every == 0 or step == steps:
+        if decided := run.pilot.decide(made.iteration):
+            for one in decided:
+                run.journal.append(one)
+            if not run.pilot.stopped:
+                iterate = run.prepare(read_journal(run.journal.path).iterations)
+        last = step == steps or bool(run.pilot.stopped)
+        if step % run.config.evaluate.every == 0 or last:
             run.observer.phase("evaluate")
             record(run.evaluate(step))
         every = run.config.checkpoint.every
-        if every and (step % every == 0 or step == steps):
+        if every and (step % every == 0 or last):
             run.observer.phase("checkpoint")
             run.checkpoint(step, [evaluation for evaluation in evaluations if evaluation.step == step])
     run.observer.phase("base model, matched draws")
     record(run.conclude(evaluations))
-    run.journal.append(Finished())
+    run.journal.append(Finished(run.pilot.stopped))

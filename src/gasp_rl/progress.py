@@ -50,6 +50,10 @@ class Observer(Protocol):
         """One was made; or, before anything else is told, one of the run that is gone on with."""
         ...
 
+    def signal(self, name: str, value: float, alarm: str) -> None:
+        """A signal of the run's health was read; the alarm says in words that it is where it should not be, if it is."""
+        ...
+
     def note(self, text: str) -> None:
         """Something a person should know, in one line."""
         ...
@@ -83,6 +87,9 @@ class Silent:
         pass
 
     def evaluation(self, evaluation: Evaluation) -> None:
+        pass
+
+    def signal(self, name: str, value: float, alarm: str) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -130,6 +137,10 @@ class Several:
     def evaluation(self, evaluation: Evaluation) -> None:
         for observer in self._observers:
             observer.evaluation(evaluation)
+
+    def signal(self, name: str, value: float, alarm: str) -> None:
+        for observer in self._observers:
+            observer.signal(name, value, alarm)
 
     def note(self, text: str) -> None:
         for observer in self._observers:

@@ -156,6 +156,11 @@ class LiveView:
         self._scores[evaluation.split] = words
         self._say(Text(f"{self._when()}{words}", "bold"))
 
+    def signal(self, name: str, value: float, alarm: str) -> None:
+        if alarm:
+            self._close_iteration()
+            self._say(Text(f"{self._when()}{alarm}", "yellow"))
+
     def note(self, text: str) -> None:
         self._say(Text(one_line(text, 400)))
 

@@ -5,9 +5,14 @@ from collections.abc import Sequence
 from gasp_rl.report import numbers
 from gasp_rl.report.numbers import Comparison
 from gasp_rl.rollout import Proposal
+from gasp_rl.runs.course import WORDS
+from gasp_rl.runs.health import alarms
 from gasp_rl.runs.journal import Finished, Journal, Stopped
 from gasp_rl.runs.ledger import Ledger, ledger
 from gasp_rl.runs.metrics import Measurement
+
+NOTICED = 6
+"""Lines at most about what the monitor noticed."""
 
 SURE = 0.05
 """A difference with a larger p-value is called what it may be: chance."""
@@ -36,8 +41,8 @@ def headline(journal: Journal) -> str:
 def ending(journal: Journal) -> str:
     """How the run stands, for people who wonder whether they see all of it."""
     match journal.ending:
-        case Finished():
-            return "finished"
+        case Finished(reason=reason):
+            return f"finished: {reason}" if reason else "finished"
         case Stopped(reason="KeyboardInterrupt"):
             return "stopped by hand"
         case Stopped(reason=reason):
@@ -78,10 +83,19 @@ def summary(journal: Journal, measurements: Sequence[Measurement] = ()) -> str:
                 f"best {best[1]:.1%} at iteration {best[0]:g}."
             )
 
+    lines += course(journal)
     lines += costs(ledger(journal, measurements))
     if journal.ending is None or isinstance(journal.ending, Stopped):
         lines.append(f"The run is {ending(journal)}." if journal.ending is None else f"The run {ending(journal)}.")
     return "\n".join([*lines, *journal.notes])
+
+
+def course(journal: Journal) -> list[str]:
+    """What the monitor noticed and what changed the run's course, by iteration."""
+    found = [(one.step, str(one)) for one in alarms(journal)]
+    found += [(one.step, f"{WORDS[one.course]}: {one.reason}") for one in journal.decided]
+    lines = [f"Iteration {step}: {what}." for step, what in sorted(found, key=lambda one: one[0])]
+    return [*lines[:NOTICED], f"{len(lines) - NOTICED} more such lines are in the report."][: len(lines)]
 
 
 def costs(found: Ledger) -> list[str]:

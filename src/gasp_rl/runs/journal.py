@@ -8,6 +8,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -64,10 +65,30 @@ class EvaluationRecord(msgspec.Struct, frozen=True, tag="evaluation"):
     evaluation: Evaluation
 
 
+class Course(StrEnum):
+    """How a run goes on differently."""
+
+    STOP = "stop"
+    """It is evaluated, exported and finished now."""
+    LENIENT = "lenient"
+    """From the next iteration on, a proposal that cannot be read or run costs no more than one outside its band."""
+    MAPPING = "mapping"
+    """From the next iteration on, lemmas vary the mapping only, not instances and representation."""
+
+
+class Decided(msgspec.Struct, frozen=True, tag="decided"):
+    """A budget or the health monitor changed the run's course, after an iteration."""
+
+    step: int
+    course: Course
+    reason: str
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The run did all it was asked to."""
 
     reason: str = ""
+    """Why after fewer iterations than its settings say; empty if not."""
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
@@ -76,7 +97,7 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
     reason: str
 
 
-Record: TypeAlias = Started | IterationRecord | EvaluationRecord | Finished | Stopped
+Record: TypeAlias = Started | IterationRecord | EvaluationRecord | Decided | Finished | Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +120,10 @@ class Journal:
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
         return tuple(r.evaluation for r in self.records if isinstance(r, EvaluationRecord))
+
+    @property
+    def decided(self) -> tuple[Decided, ...]:
+        return tuple(r for r in self.records if isinstance(r, Decided))
 
     @property
     def ending(self) -> Finished | Stopped | None:

@@ -173,6 +173,10 @@ class Tracking(Silent):
     def iterated(self, iteration: Iteration) -> None:
         self._values |= scalars.of_iteration(iteration)
 
+    def signal(self, name: str, value: float, alarm: str) -> None:
+        self._values[f"health/{name}"] = value
+        self._values["health/alarms"] = self._values.get("health/alarms", 0.0) + bool(alarm)
+
     def evaluation(self, evaluation: Evaluation) -> None:
         if self._begun:  # else it is told of the past
             self._values |= scalars.of_evaluation(evaluation, self._ks)

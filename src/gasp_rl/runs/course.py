@@ -1,0 +1,111 @@
+"""What decides how a run goes on beside its settings: budgets and the health monitor.
+
+Each decision is a record of the journal, made after an iteration and in force from then on: the course of a run is a
+function of settings and journal. Only a budget of seconds asks the clock.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from gasp_rl.config import RunConfig
+from gasp_rl.progress import Observer
+from gasp_rl.rollout import Iteration
+from gasp_rl.runs.health import Monitor, Reading, Signal
+from gasp_rl.runs.journal import Course, Decided, EvaluationRecord, IterationRecord, Record
+
+SWITCHES = {Signal.VALID: Course.LENIENT, Signal.DUPLICATES: Course.MAPPING, Signal.DISSIMILARITY: Course.MAPPING}
+"""What is switched where a signal's alarm asks for it."""
+
+
+class Pilot:
+    """Follows a run record by record and says how it goes on."""
+
+    def __init__(self, config: RunConfig, observer: Observer, seconds: Callable[[], float]) -> None:
+        """`seconds`: what the run has spent by now, by the wall clock."""
+        self._config = config
+        self._observer = observer
+        self._seconds = seconds
+        self._monitor = Monitor(config)
+        self._trained = 0
+        self._evaluated = 0
+        self.decided: list[Decided] = []
+
+    @property
+    def stopped(self) -> str:
+        """Why no further iteration begins; empty while they do."""
+        return next((one.reason for one in self.decided if one.course is Course.STOP), "")
+
+    def follow(self, record: Record) -> None:
+        """Take note of what is in the journal already."""
+        match record:
+            case IterationRecord(iteration):
+                self._count(iteration)
+                self._monitor.read(iteration)
+            case EvaluationRecord(evaluation):
+                self._evaluated += evaluation.sampled_tokens
+            case Decided():
+                self.decided.append(record)
+            case _:
+                pass
+
+    def decide(self, iteration: Iteration) -> list[Decided]:
+        """What changes after an iteration that was just done; nothing for most."""
+        self._count(iteration)
+        wanted = [*self._alarms(iteration), *self._overspent()]
+        made: list[Decided] = []
+        for course, reason in wanted if iteration.step < self._config.steps else ():
+            if not any(one.course is course for one in (*self.decided, *made)):
+                made.append(Decided(iteration.step, course, reason))
+                self._observer.note(f"{WORDS[course]}: {reason}")
+        self.decided += made
+        return made
+
+    def _count(self, iteration: Iteration) -> None:
+        self._trained += sum(phase.sampled_tokens for phase in iteration.phases)
+
+    def _alarms(self, iteration: Iteration) -> Iterator[tuple[Course, str]]:
+        for reading in self._monitor.read(iteration):
+            self._observer.signal(reading.signal, reading.value, str(reading) if reading.alarming else "")
+            if reading.alarming:
+                yield from _course(reading)
+
+    def _overspent(self) -> Iterator[tuple[Course, str]]:
+        budget = self._config.budget
+        if 0 < budget.training_tokens <= self._trained:
+            yield Course.STOP, f"the budget of {budget.training_tokens:,} training tokens is spent"
+        if 0 < budget.tokens <= self._trained + self._evaluated:
+            yield Course.STOP, f"the budget of {budget.tokens:,} tokens is spent"
+        if 0 < budget.seconds <= self._seconds():
+            yield Course.STOP, f"the budget of {budget.seconds:g} s is spent"
+
+
+WORDS = {
+    Course.STOP: "the run ends here",
+    Course.LENIENT: "from now on what cannot be read or run costs no more than what misses its band",
+    Course.MAPPING: "from now on lemmas vary the mapping only",
+}
+
+
+def switched(config: RunConfig, decided: list[Decided]) -> RunConfig:
+    """The settings after these decisions."""
+    gasp, azr = config.gasp, config.azr
+    for course in (one.course for one in decided):
+        if course is Course.LENIENT and gasp:
+            least = gasp.rewards.outside_band
+            rewards = replace(gasp.rewards, malformed=least, unsafe=least, invalid=least, nondeterministic=least)
+            gasp = replace(gasp, rewards=rewards)
+        elif course is Course.LENIENT and azr:
+            azr = replace(azr, invalid_reward=azr.zero_learnability_reward)
+        elif course is Course.MAPPING and gasp:
+            gasp = replace(gasp, axes=("f",))
+    return replace(config, gasp=gasp, azr=azr)
+
+
+def _course(reading: Reading) -> Iterator[tuple[Course, str]]:
+    match reading.alarm.action:
+        case "stop":
+            yield Course.STOP, str(reading)
+        case "switch":
+            yield SWITCHES[reading.signal], str(reading)
+        case _:
+            return
