@@ -3,9 +3,19 @@ from collections.abc import Sequence
 import pytest
 
 from gasp_rl.config import GaspConfig, RunConfig
-from gasp_rl.report.words import brief, duration, headline, summary
+from gasp_rl.report.words import brief, duration, ending, headline, summary
 from gasp_rl.rollout import Evaluation, Iteration, Phase, ProblemScore, Proposal, Rejection
-from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, Journal, Record, Started, Stopped
+from gasp_rl.runs.journal import (
+    Course,
+    Decided,
+    EvaluationRecord,
+    Finished,
+    IterationRecord,
+    Journal,
+    Record,
+    Started,
+    Stopped,
+)
 from gasp_rl.runs.metrics import Measurement
 
 STARTED = Started(RunConfig(recipe="gasp", steps=2, gasp=GaspConfig()), "0.1")
@@ -141,3 +151,22 @@ def test_the_summary_says_what_was_spent_and_on_what() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(0.034, "0.03 s"), (2.449, "2.4 s"), (80.0, "1 min 20 s")])
 def test_small_durations_keep_two_digits(seconds: float, words: str) -> None:
     assert brief(seconds) == words
+
+
+def test_what_the_monitor_noticed_and_what_changed_the_course_is_told_by_iteration() -> None:
+    broken = tuple(Proposal(str(i), "lemma", "", rejection=Rejection.MALFORMED) for i in range(8))
+    reason = "the budget of 90 tokens is spent"
+    journal = Journal(
+        (
+            STARTED,
+            *(IterationRecord(Iteration(step, (Phase("lemma", broken),))) for step in (1, 2, 3)),
+            Decided(3, Course.STOP, reason),
+            Finished(reason),
+        )
+    )
+
+    lines = summary(journal).splitlines()
+
+    assert "Iteration 3: 0% of the proposals can be read and run (below 0.5 for 3 iterations)." in lines
+    assert "Iteration 3: the run ends here: the budget of 90 tokens is spent." in lines
+    assert ending(journal) == "finished: the budget of 90 tokens is spent"

@@ -129,4 +129,4 @@ def test_the_alarms_of_a_journal_are_those_of_its_iterations() -> None:
 
 def test_a_switch_where_there_is_nothing_to_switch_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"health\.entropy\.action must be off, warn or stop"):
-        HealthConfig(entropy=Alarm(0.3, "switch"))
+        HealthConfig(entropy=Alarm(0.2, "switch"))

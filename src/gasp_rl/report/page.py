@@ -80,7 +80,7 @@ def _header(journal: Journal, name: str) -> Html:
 def _sections(journal: Journal, measurements: Sequence[Measurement]) -> list[Html]:
     return [
         _tiles(journal, measurements),
-        _section("how", "How it went", "", _curves(journal), _history(journal)),
+        _section("how", "How it went", "", _remarks(journal), _curves(journal), _history(journal)),
         _section(
             "teacher",
             "What became of the teacher’s proposals",
@@ -231,6 +231,11 @@ def _curves(journal: Journal) -> Html:
         ),
         class_="charts",
     )
+
+
+def _remarks(journal: Journal) -> Html | None:
+    remarks = words.noticed(journal)
+    return el("ul", *(el("li", remark) for remark in remarks), class_="note") if remarks else None
 
 
 def _some(ks: Sequence[int]) -> list[int]:

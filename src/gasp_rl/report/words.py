@@ -83,19 +83,21 @@ def summary(journal: Journal, measurements: Sequence[Measurement] = ()) -> str:
                 f"best {best[1]:.1%} at iteration {best[0]:g}."
             )
 
-    lines += course(journal)
+    remarks = noticed(journal)
+    lines += remarks[:NOTICED]
+    if len(remarks) > NOTICED:
+        lines.append(f"{plural(len(remarks) - NOTICED, 'more remark')} of this kind in the report.")
     lines += costs(ledger(journal, measurements))
     if journal.ending is None or isinstance(journal.ending, Stopped):
         lines.append(f"The run is {ending(journal)}." if journal.ending is None else f"The run {ending(journal)}.")
     return "\n".join([*lines, *journal.notes])
 
 
-def course(journal: Journal) -> list[str]:
-    """What the monitor noticed and what changed the run's course, by iteration."""
+def noticed(journal: Journal) -> list[str]:
+    """What the health monitor noticed and what changed the run's course, by iteration."""
     found = [(one.step, str(one)) for one in alarms(journal)]
     found += [(one.step, f"{WORDS[one.course]}: {one.reason}") for one in journal.decided]
-    lines = [f"Iteration {step}: {what}." for step, what in sorted(found, key=lambda one: one[0])]
-    return [*lines[:NOTICED], f"{len(lines) - NOTICED} more such lines are in the report."][: len(lines)]
+    return [f"Iteration {step}: {what}." for step, what in sorted(found, key=lambda one: one[0])]
 
 
 def costs(found: Ledger) -> list[str]:
