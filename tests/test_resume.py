@@ -15,6 +15,7 @@ from gasp_rl.config import Alarm, BudgetConfig, CheckpointConfig, EvaluateConfig
 from gasp_rl.errors import ConfigError, RunError
 from gasp_rl.progress import Silent
 from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
+from gasp_rl.replay import replay
 from gasp_rl.runs.checkpoint import checkpoints
 from gasp_rl.runs.directory import RunDirectory, encode_config
 from gasp_rl.runs.journal import Course, Decided, Finished, Stopped, read_journal
@@ -142,9 +143,26 @@ def test_a_run_whose_budget_is_spent_is_evaluated_exported_and_finished_also_aft
     assert bytes_of(run) == bytes_of(whole)
 
 
+def test_a_run_whose_budget_is_spent_goes_on_when_it_gets_more(tmp_path: Path) -> None:
+    config = replace(ends_early(), steps=2, budget=BudgetConfig(training_tokens=1))
+    run = run_recipe(config, tmp_path / "run", Silent())
+    run.config.write_bytes(encode_config(replace(config, budget=BudgetConfig())))
+
+    with pytest.raises(
+        ConfigError, match=r"is finished; .*; to go on, raise what ended it in config.json and add --allow"
+    ):
+        resume_run(run.root, Silent())
+    resume_run(run.root, Silent(), allow_changes=True)
+
+    journal = read_journal(run.journal)
+    assert [i.step for i in journal.iterations] == [1, 2]
+    assert journal.ending == Finished()
+
+
 def test_a_run_that_changed_its_course_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole = run_recipe(changes_course(), tmp_path / "whole", Silent())
     assert {d.course for d in read_journal(whole.journal).decided} == {Course.LENIENT, Course.MAPPING}
+    assert not any(replayed.differences for replayed in replay(whole.root))
 
     run = interrupted(changes_course(), tmp_path / "run", 10)  # in the second iteration
     resume_run(run.root, Silent())

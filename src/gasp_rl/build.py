@@ -112,8 +112,11 @@ def resume_run(
     directory = open_run(root)
     config = read_config(directory.config)
     with JournalWriter(directory.journal) as journal:
-        if isinstance(journal.journal.ending, Finished) and directory.model.exists():
-            raise ConfigError(f"{root} is finished; see it with: gasp report {root}")
+        ending = journal.journal.ending
+        cut_short = isinstance(ending, Finished) and ending.reason
+        if isinstance(ending, Finished) and directory.model.exists() and not (cut_short and allow_changes):
+            more = f"; to go on, raise what ended it in {directory.config.name} and add --allow-changes"
+            raise ConfigError(f"{root} is finished; see it with: gasp report {root}{more if cut_short else ''}")
         with _watched(config, directory, observer) as watched, _parts(config, watched, sandboxes) as parts:
             now = _started(parts)
             changes = _changes(journal.journal.started or now, now)
@@ -171,7 +174,7 @@ def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> Non
 
     spent, since = sum(m.seconds for m in read_measurements(directory.metrics)), time.monotonic()
     pilot = Pilot(parts.config, parts.observer, lambda: spent + time.monotonic() - since)
-    for record in journal.journal.records:
+    for record in (*journal.journal.records, Started(parts.config, __version__)):
         pilot.follow(record)
     recorder = RecordingPolicy(parts.policy)
 

@@ -27,9 +27,10 @@ from gasp_rl.learn.learner import Learner
 from gasp_rl.policy.recorded import RecordedPolicy, RecordedTrainer
 from gasp_rl.progress import Silent
 from gasp_rl.rollout import Iteration, Phase
+from gasp_rl.runs.course import switched
 from gasp_rl.runs.differences import Difference, differences
 from gasp_rl.runs.directory import open_run
-from gasp_rl.runs.journal import IterationRecord, Started, read_whole, written_and_read
+from gasp_rl.runs.journal import Decided, IterationRecord, Started, read_whole, written_and_read
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.remote import open_sandbox
 
@@ -51,17 +52,21 @@ def replay(root: Path, step: int | None = None, sandboxes: Sandboxes = open_sand
     Raises ConfigError if the problems are no longer those of the run, RunError if there is nothing to replay.
     """
     past: list[Iteration] = []
+    decided: list[Decided] = []
     rehearsal: Rehearsal | None = None
     with ExitStack() as stack:
         for record in read_whole(open_run(root).journal):
             match record:
                 case Started():
                     sandbox = stack.enter_context(closing(fresh_sandbox(record.config.sandbox, Silent(), sandboxes)))
-                    rehearsal = Rehearsal(record, sandbox)
+                    rehearsal = Rehearsal(record, decided, sandbox)
                 case IterationRecord() if rehearsal:
                     if step in {None, record.iteration.step}:
                         yield rehearsal.replay(record, past)
                     past.append(replace(record.iteration, phases=_without_tries(record.iteration.phases)))
+                case Decided():
+                    decided.append(record)
+                    rehearsal = rehearsal and rehearsal.after(decided)
                 case _:
                     pass
 
@@ -72,14 +77,19 @@ def replay(root: Path, step: int | None = None, sandboxes: Sandboxes = open_sand
 class Rehearsal:
     """What makes iterations again. While they come out as recorded, the state that they leave serves for the next."""
 
-    def __init__(self, started: Started, sandbox: Sandbox) -> None:
-        self._config = started.config
+    def __init__(self, started: Started, decided: Sequence[Decided], sandbox: Sandbox) -> None:
+        self._started = started
+        self._config = switched(started.config, decided)
         self._sandbox = sandbox
         self._sets = _problems_of(started)
         self._policy, self._trainer = RecordedPolicy(), RecordedTrainer()
         self._iterate: Callable[[int], Iteration] | None = None
         self._expected = 0
         """The step that the state is ready for."""
+
+    def after(self, decided: Sequence[Decided]) -> "Rehearsal":
+        """The same run, whose course was changed."""
+        return Rehearsal(self._started, decided, self._sandbox)
 
     def replay(self, record: IterationRecord, past: Sequence[Iteration]) -> Replayed:
         iteration = record.iteration

@@ -4,14 +4,14 @@ Each decision is a record of the journal, made after an iteration and in force f
 function of settings and journal. Only a budget of seconds asks the clock.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from gasp_rl.config import RunConfig
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Iteration
 from gasp_rl.runs.health import Monitor, Reading, Signal
-from gasp_rl.runs.journal import Course, Decided, EvaluationRecord, IterationRecord, Record
+from gasp_rl.runs.journal import Course, Decided, EvaluationRecord, IterationRecord, Record, Started
 
 SWITCHES = {Signal.VALID: Course.LENIENT, Signal.DUPLICATES: Course.MAPPING, Signal.DISSIMILARITY: Course.MAPPING}
 """What is switched where a signal's alarm asks for it."""
@@ -28,6 +28,7 @@ class Pilot:
         self._monitor = Monitor(config)
         self._trained = 0
         self._evaluated = 0
+        self._began: RunConfig | None = None
         self.decided: list[Decided] = []
 
     @property
@@ -38,6 +39,10 @@ class Pilot:
     def follow(self, record: Record) -> None:
         """Take note of what is in the journal already."""
         match record:
+            case Started(config):
+                if config != self._began:  # what ended it under other settings does not end it now
+                    self.decided = [one for one in self.decided if one.course is not Course.STOP]
+                self._began = config
             case IterationRecord(iteration):
                 self._count(iteration)
                 self._monitor.read(iteration)
@@ -86,7 +91,7 @@ WORDS = {
 }
 
 
-def switched(config: RunConfig, decided: list[Decided]) -> RunConfig:
+def switched(config: RunConfig, decided: Iterable[Decided]) -> RunConfig:
     """The settings after these decisions."""
     gasp, azr = config.gasp, config.azr
     for course in (one.course for one in decided):
