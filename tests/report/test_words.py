@@ -138,7 +138,7 @@ def test_the_summary_says_what_was_spent_and_on_what() -> None:
     lines = summary(journal, measured).splitlines()
 
     assert (
-        "Cost: 1,555 tokens sampled in 1 min 45 s: 1 min 14 s sampling, 9 s updating, 12 s of CPU in the sandbox."
+        "Cost: 1,555 tokens sampled in 1 min 45 s (1 min 14 s sampling, 9 s updating), with 12 s of CPU in the sandbox."
         in lines
     )
     assert (

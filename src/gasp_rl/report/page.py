@@ -436,14 +436,12 @@ def _answer(step: int, answer: Answer, source: Proposal | None) -> Html:
 def _costs(found: Ledger) -> Html:
     if not found.total.tokens and not found.total.seconds:
         return el("p", "Nothing has been spent yet.", class_="empty")
-    head = ["tokens", "time", "sampling", "updating", "programs, CPU"]
-    rows = [(phase, cost, duration) for phase, cost in (*found.phases, ("all", found.total))]
-    each = [(f"per {one.what} ({one.count:,})", one.each, brief) for one in found.bought]
+    rows = [_cost_row(phase, cost, duration) for phase, cost in (*found.phases, ("all", found.total))]
+    rows += [_cost_row(f"per {one.what} ({one.count:,})", one.each, brief) for one in found.bought]
     again = f"{found.done_again:,} tokens were of iterations that were interrupted and done again."
     return join(
         [
-            table(["phase", *head], [_cost_row(*row) for row in rows], label="Cost of each phase"),
-            table(["", *head], [_cost_row(*row) for row in each], label="What each thing cost") if each else None,
+            table(["phase", "tokens", "time", "sampling", "updating", "programs, CPU"], rows, label="What it cost"),
             el("p", again, class_="quiet") if found.done_again else None,
         ]
     )
@@ -451,7 +449,7 @@ def _costs(found: Ledger) -> Html:
 
 def _cost_row(what: str, cost: Cost, words: Callable[[float], str]) -> list[str]:
     times = (cost.seconds, cost.sampling_seconds, cost.update_seconds, cost.sandbox_cpu_seconds)
-    return [what, f"{cost.tokens:,.0f}", *(words(seconds) if cost.seconds else "–" for seconds in times)]
+    return [what, f"{cost.tokens:,.0f}", *(words(seconds) if seconds else "–" for seconds in times)]
 
 
 def _settings(journal: Journal) -> Html:

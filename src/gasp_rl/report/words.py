@@ -108,7 +108,7 @@ def costs(found: Ledger) -> list[str]:
         return [f"{spent}."]
     model = f"{duration(total.sampling_seconds)} sampling, {duration(total.update_seconds)} updating"
     sandbox = f"{duration(total.sandbox_cpu_seconds)} of CPU in the sandbox"
-    lines = [f"{spent} in {duration(total.seconds)}: {model}, {sandbox}."]
+    lines = [f"{spent} in {duration(total.seconds)} ({model}), with {sandbox}."]
     if found.bought:
         each = [f"{one.each.tokens:,.0f} tokens and {brief(one.each.seconds)} per {one.what}" for one in found.bought]
         lines.append(f"That is {'; '.join(each)}.")
