@@ -37,6 +37,8 @@ from gasp_rl.rollout import (
 )
 from gasp_rl.runs.directory import RunDirectory, create_run
 from gasp_rl.runs.journal import (
+    Course,
+    Decided,
     EvaluationRecord,
     Finished,
     GoalpostText,
@@ -116,6 +118,8 @@ def records() -> list[Record]:
         made.append(iteration(step))
         if step % 2 == 0:
             made.append(evaluation(step, g0=1, g1=3 * (step == 4)))
+        if step == 3:
+            made.append(Decided(step, Course.MAPPING, "80 % were duplicates"))
     return [*made, evaluation(0, "matched_base", g2=9), Finished()]
 
 
@@ -625,7 +629,7 @@ def test_rebuild_says_what_was_there_and_what_there_is(
     second = capsys.readouterr().out
 
     assert first == (
-        f"Store:  {run.store}, from 10 records of the journal; before, there was none\n"
+        f"Store:  {run.store}, from 11 records of the journal; before, there was none\n"
         "        5 goalposts, 16 proposals, 8 of them accepted\n"
         "        tried 80 times by the student; 8 answers in practice\n"
         "        4 evaluations\n"

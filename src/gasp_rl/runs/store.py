@@ -21,9 +21,18 @@ import msgspec
 
 from gasp_rl.errors import RunError
 from gasp_rl.rollout import Answer, Evaluation, Iteration, Kind, ProblemScore, Proposal
-from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, JournalWriter, Record, Started, Stopped
+from gasp_rl.runs.journal import (
+    Decided,
+    EvaluationRecord,
+    Finished,
+    IterationRecord,
+    JournalWriter,
+    Record,
+    Started,
+    Stopped,
+)
 
-VERSION = 1
+VERSION = 2
 """Of the tables. A store of another version is made again: that is its migration."""
 
 OLDEST_SQLITE = (3, 37, 0)
@@ -296,6 +305,8 @@ class Store:
                 self._add_iteration(iteration)
             case EvaluationRecord(evaluation):
                 self._add_evaluation(evaluation)
+            case Decided(step, course, reason):
+                self._insert("decisions", [(self._next("decisions"), step, course.value, reason)])
             case Finished(reason):
                 self._connection.execute("UPDATE run SET ending = 'finished', reason = ?", (reason,))
             case Stopped(reason):

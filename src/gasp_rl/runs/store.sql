@@ -45,6 +45,14 @@ CREATE TABLE iterations (
     goalposts_drawn INTEGER NOT NULL    -- since the run began
 ) STRICT;
 
+-- A budget or the health monitor changed the run's course after this iteration.
+CREATE TABLE decisions (
+    number INTEGER PRIMARY KEY,
+    step INTEGER NOT NULL REFERENCES iterations,
+    course TEXT NOT NULL,           -- stop, or the name of what was switched
+    reason TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE phases (
     step INTEGER NOT NULL REFERENCES iterations,
     phase INTEGER NOT NULL,         -- its place in the iteration, from 0
@@ -260,6 +268,8 @@ FROM (
             WHEN 'duplicate' THEN 4
             WHEN 'too_hard' THEN 5
             WHEN 'too_easy' THEN 5
+            WHEN 'contaminated' THEN 5
+            WHEN 'quarantined' THEN 5
             ELSE 6
         END AS checks
     FROM proposals
