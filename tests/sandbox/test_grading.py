@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gasp_rl.config import GradeIsolation, GradeSemantics, GradingConfig
@@ -190,11 +190,13 @@ def test_a_slow_program_that_is_wrong_on_nothing_yet_is_run_with_all_its_time() 
 KINDS = st.sampled_from(["right", "wrong", "error"])
 
 
+@settings(max_examples=400)
 @given(
-    together=st.lists(KINDS, min_size=1, max_size=5),
-    alone=st.lists(KINDS, min_size=5, max_size=5),
-    seen=st.integers(0, 5),
+    together=st.lists(KINDS, min_size=1, max_size=4),
+    alone=st.lists(KINDS, min_size=4, max_size=4),
+    seen=st.integers(0, 4),
 )
+@example(together=["right", "wrong", "right"], alone=["right", "right", "wrong", "right"], seen=2)
 def test_how_much_was_seen_in_haste_does_not_change_the_verdict(
     together: list[str], alone: list[str], seen: int
 ) -> None:
