@@ -19,9 +19,10 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from gasp_rl.build import resume_run, run_recipe
 from gasp_rl.config import CheckpointConfig, EvaluateConfig, RunConfig
@@ -29,7 +30,8 @@ from gasp_rl.errors import GaspError
 from gasp_rl.progress import Silent
 from gasp_rl.recipes import micro_gasp
 from gasp_rl.runs.directory import RunDirectory
-from gasp_rl.runs.journal import read_journal
+from gasp_rl.runs.journal import JournalWriter, read_journal
+from gasp_rl.runs.store import make_store, read_store
 
 SECONDS = 6.0
 """A fault that comes by the clock comes before: about the length of a run's computing."""
@@ -129,7 +131,25 @@ def in_checkpoint(rng: random.Random) -> None:
     sys.addaudithook(at_nth)
 
 
-FAULTS = (killed, terminated, torn_write, unsynced, full_disk, in_checkpoint)
+def in_store(rng: random.Random) -> None:
+    """killed in a transaction of the store, or while one store is put in the place of another"""
+
+    calls, nth = itertools.count(1), rng.randint(1, 3000)
+
+    def step(*_: object) -> None:
+        if next(calls) == nth:
+            die()
+
+    def listen(event: str, about: tuple[Any, ...]) -> None:
+        if event == "sqlite3.connect/handle":
+            about[0].set_trace_callback(step)
+        elif event in {"os.rename", "os.remove"} and "curriculum" in str(about[0]):
+            step()
+
+    sys.addaudithook(listen)
+
+
+FAULTS = (killed, terminated, torn_write, unsynced, full_disk, in_checkpoint, in_store)
 
 
 class Witness(Silent):
@@ -156,6 +176,11 @@ def segment(root: Path, said: Path, fault: Fault | None, seed: int) -> None:
     except (KeyboardInterrupt, GaspError) as end:
         print(f"    {type(end).__name__} {end}")
         sys.exit(STOPPED)
+
+
+def dump(store: Path) -> list[str]:
+    with closing(read_store(store)) as connection:
+        return list(connection.iterdump())
 
 
 def main() -> None:
@@ -202,6 +227,10 @@ def main() -> None:
             for path, name in ((run.journal, "journal"), (run.model / "model.safetensors", "weights")):
                 if path.read_bytes() != (straight.root / path.relative_to(run.root)).read_bytes():
                     sys.exit(f"run {runs}: the {name} differ from those of the run that was left alone")
+            with JournalWriter(run.journal) as journal:
+                make_store(Path(folder) / "afresh.sqlite", journal)
+            if dump(run.store) != dump(Path(folder) / "afresh.sqlite"):
+                sys.exit(f"run {runs}: the store differs from the one that its journal gives")
         print(f"{points} points in {runs} runs, {torn} of them with a torn last record; all as if nothing had happened")
         for name, count in met.items():
             print(f"  {count:>3}  {name}")

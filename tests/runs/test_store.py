@@ -278,6 +278,19 @@ def test_free_proposals_have_no_goalpost_and_may_come_from_outside(run: RunDirec
     ]  # fmt: skip
 
 
+def test_a_run_that_went_on_with_other_settings_has_two_starts(run: RunDirectory, journal: JournalWriter) -> None:
+    again = Started(replace(CONFIG, steps=99), "0.2", goalposts=(*start().goalposts, GoalpostText("new", "Sort.")))
+    for record in (start(), iteration(1), again, iteration(2), Finished("enough")):
+        journal.append(record)
+
+    assert brought_up(run, journal) == []
+
+    assert ask(run, "SELECT step, package, steps, ending, reason FROM starts") == [
+        (0, "0.1", CONFIG.steps, None, None), (1, "0.2", 99, "finished", "enough"),
+    ]  # fmt: skip
+    assert ask(run, "SELECT id FROM goalposts ORDER BY number DESC LIMIT 1") == [("new",)]
+
+
 @settings(max_examples=25)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=200), min_size=1, max_size=20))
 def test_any_text_comes_back_and_lies_there_once(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
@@ -348,7 +361,7 @@ def test_after_a_rewind_the_store_is_made_again(run: RunDirectory, whole: Journa
     assert "made again from the journal" in note
     assert "gone back" in note
     assert dump(run.store) == made_afresh(whole, tmp_path)
-    assert ask(run, "SELECT ending, reason FROM run") == [("stopped", "KeyboardInterrupt")]
+    assert ask(run, "SELECT ending, reason FROM starts") == [("stopped", "KeyboardInterrupt")]
 
 
 def overwrite(path: Path, start: int, data: bytes) -> None:

@@ -32,7 +32,7 @@ from gasp_rl.runs.journal import (
     Stopped,
 )
 
-VERSION = 2
+VERSION = 3
 """Of the tables. A store of another version is made again: that is its migration."""
 
 OLDEST_SQLITE = (3, 37, 0)
@@ -308,20 +308,26 @@ class Store:
             case Decided(step, course, reason):
                 self._insert("decisions", [(self._next("decisions"), step, course.value, reason)])
             case Finished(reason):
-                self._connection.execute("UPDATE run SET ending = 'finished', reason = ?", (reason,))
+                self._end("finished", reason)
             case Stopped(reason):
-                self._connection.execute("UPDATE run SET ending = 'stopped', reason = ?", (reason,))
+                self._end("stopped", reason)
 
     def _add_start(self, started: Started) -> None:
         config = self._text(msgspec.json.encode(started.config).decode())
         digests = msgspec.json.encode(started.digests).decode()
+        step = self._one("SELECT coalesce(max(step), 0) FROM iterations")
+        wanted = started.config
         self._insert(
-            "run", [(1, started.config.recipe, started.config.steps, started.package, config, digests, None, None)]
+            "starts", [(None, step, wanted.recipe, wanted.steps, started.package, config, digests, None, None)]
         )
-        self._insert(
-            "goalposts",
-            ((None, text.id, self._text(text.statement), text.source, text.difficulty) for text in started.goalposts),
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO goalposts VALUES (NULL, ?, ?, ?, ?)",
+            [(text.id, self._text(text.statement), text.source, text.difficulty) for text in started.goalposts],
         )
+
+    def _end(self, how: str, reason: str) -> None:
+        latest = "(SELECT max(number) FROM starts)"
+        self._connection.execute(f"UPDATE starts SET ending = ?, reason = ? WHERE number = {latest}", (how, reason))  # noqa: S608
 
     def _add_iteration(self, iteration: Iteration) -> None:
         step = iteration.step

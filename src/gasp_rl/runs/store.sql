@@ -21,8 +21,10 @@ CREATE TABLE texts (
     data BLOB NOT NULL
 ) STRICT;
 
-CREATE TABLE run (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
+-- What the run was begun with; again where it went on with other settings.
+CREATE TABLE starts (
+    number INTEGER PRIMARY KEY,
+    step INTEGER NOT NULL,          -- iterations done before
     recipe TEXT NOT NULL,
     steps INTEGER NOT NULL,         -- iterations it was asked for
     package TEXT NOT NULL,          -- version of gasp-rl
