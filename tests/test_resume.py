@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gasp_rl.build import resume_run, run_recipe
+from gasp_rl.build import _changes, resume_run, run_recipe
 from gasp_rl.config import Alarm, BudgetConfig, CheckpointConfig, EvaluateConfig, HealthConfig, LearnConfig, RunConfig
 from gasp_rl.errors import ConfigError, RunError
 from gasp_rl.progress import Silent
@@ -18,7 +18,7 @@ from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
 from gasp_rl.replay import replay
 from gasp_rl.runs.checkpoint import checkpoints
 from gasp_rl.runs.directory import RunDirectory, encode_config
-from gasp_rl.runs.journal import Course, Decided, Finished, Stopped, read_journal
+from gasp_rl.runs.journal import Course, Decided, Finished, Started, Stopped, read_journal
 from gasp_rl.runs.store import read_store
 
 pytestmark = pytest.mark.slow
@@ -216,6 +216,13 @@ def test_changed_settings_are_shown_and_refused(tmp_path: Path) -> None:
         resume_run(run.root, Silent())
 
     assert run.journal.read_bytes() == before
+
+
+def test_who_is_told_of_a_run_may_change() -> None:
+    before = Started(guided(), "0.1")
+
+    assert _changes(before, Started(replace(guided(), track=("tensorboard",)), "0.1")) == []
+    assert len(_changes(before, Started(replace(guided(), seed=1, track=("tensorboard",)), "0.1"))) == 1
 
 
 def test_other_problems_are_refused(tmp_path: Path) -> None:

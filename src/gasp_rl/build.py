@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeAlias
@@ -138,7 +138,8 @@ def _watched(config: RunConfig, directory: RunDirectory, observer: Observer) -> 
     require_installed(config.track)
     written = Appender(directory.metrics, observer.note)
     trackers = [Apart(name, directory.root / name, observer.note) for name in config.track]
-    tracking = Tracking([JsonLines(directory.scalars, observer.note), *trackers], config.evaluate.ks)
+    lines = JsonLines(directory.scalars, observer.note)
+    tracking = Tracking([lines, *trackers], config.evaluate.ks, read_measurements(directory.metrics))
 
     def tell(measurement: Measurement) -> None:
         written.write(measurement)
@@ -224,8 +225,9 @@ def _rewind(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> No
 
 
 def _changes(before: Started, now: Started) -> list[str]:
-    """What differs, in words: settings with both values, the rest by name."""
-    settings = differences(msgspec.to_builtins(before.config), msgspec.to_builtins(now.config))
+    """What differs, in words: settings with both values, the rest by name. Who is told of the run may change."""
+    told = replace(before.config, track=now.config.track)
+    settings = differences(msgspec.to_builtins(told), msgspec.to_builtins(now.config))
     versions = [] if before.package == now.package else [f"gasp-rl {before.package} -> {now.package}"]
     digests = differences(msgspec.to_builtins(before.digests), msgspec.to_builtins(now.digests))
     return [*map(str, settings), *versions, *(f"the {difference.place} changed" for difference in digests)]

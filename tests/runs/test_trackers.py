@@ -8,8 +8,8 @@ import pytest
 from gasp_rl.errors import ConfigError
 from gasp_rl.rollout import Evaluation, Iteration, Phase, ProblemScore, Proposal, Rejection, UpdateStats
 from gasp_rl.runs.metrics import Measurement
-from gasp_rl.runs.scalars import Scalars, of_iteration
-from gasp_rl.runs.trackers import Apart, JsonLines, Tracking, require_installed
+from gasp_rl.runs.scalars import of_iteration
+from gasp_rl.runs.trackers import Apart, JsonLines, Remembering, Tracker, Tracking, require_installed
 
 ITERATION = Iteration(
     1,
@@ -27,20 +27,6 @@ ITERATION = Iteration(
 )
 
 
-class Recording:
-    """The tracker that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[int, Scalars]] = []
-        self.closed = False
-
-    def log(self, step: int, values: Scalars) -> None:
-        self.told.append((step, values))
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def evaluation(step: int, split: str = "goalposts") -> Evaluation:
     return Evaluation(step, split, 1.0, (ProblemScore("g", 4, 2, 2),))
 
@@ -53,11 +39,24 @@ def test_an_iteration_becomes_shares_of_a_funnel_and_the_numbers_of_its_update()
     assert values["joint_update/pass_rate"] == 0.3
     assert values["joint_update/dissimilarity"] == 0.75
     assert values["joint_update/update/entropy"] == 1.2
-    assert "joint_update/update/loss" not in values  # it is not finite
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    tracker = Remembering()
+    tracking = Tracking([tracker], ks=(1,))
+
+    tracking.iteration(1, 2)
+    tracking.iterated(ITERATION)
+    tracking.signal("log_ratio", float("inf"), "")
+    tracking.close()
+
+    ((_, values),) = tracker.told
+    assert values["joint_update/update/grad_norm"] == 0.4
+    assert not {"joint_update/update/loss", "health/log_ratio"} & values.keys()
 
 
 def test_what_belongs_to_an_iteration_is_told_together_when_the_next_begins_or_the_run_ends() -> None:
-    tracker = Recording()
+    tracker = Remembering()
     tracking = Tracking([tracker], ks=(1,))
 
     tracking.phase("evaluate")
@@ -78,8 +77,22 @@ def test_what_belongs_to_an_iteration_is_told_together_when_the_next_begins_or_t
     assert tracker.closed
 
 
+def test_what_was_spent_so_far_counts_earlier_lives_of_the_run() -> None:
+    tracker = Remembering()
+    tracking = Tracking([tracker], (1,), [Measurement(1, "lemma", 10.0, 100), Measurement(1, "lift", 5.0, 50)])
+
+    tracking.iteration(2, 9)
+    tracking.measured(Measurement(2, "lemma", 2.0, 7))
+    tracking.iteration(3, 9)
+    tracking.measured(Measurement(3, "lemma", 1.0, 3))
+    tracking.close()
+
+    assert [v["cost/tokens_so_far"] for _, v in tracker.told] == [157.0, 160.0]
+    assert [v["cost/seconds_so_far"] for _, v in tracker.told] == [17.0, 18.0]
+
+
 def test_evaluations_of_the_part_that_is_gone_on_with_are_not_told_again() -> None:
-    tracker = Recording()
+    tracker = Remembering()
     tracking = Tracking([tracker], ks=(1,))
 
     tracking.evaluation(evaluation(0))
@@ -111,6 +124,26 @@ def python(source: str) -> Callable[[str, Path], Sequence[str]]:
 
 def apart(tmp_path: Path, source: str, notes: list[str], farewell_seconds: float = 20.0) -> Apart:
     return Apart("fake", tmp_path / "fake", notes.append, python(source), farewell_seconds)
+
+
+@pytest.mark.parametrize("kind", ["remembering", "lines", "nowhere", "apart", "gone"])
+def test_no_tracker_ever_raises(tmp_path: Path, kind: str) -> None:
+    def note(text: str) -> None:
+        assert "the run goes on without it" in text
+
+    trackers: dict[str, Callable[[], Tracker]] = {
+        "remembering": Remembering,
+        "lines": lambda: JsonLines(tmp_path / "scalars.jsonl", note),
+        "nowhere": lambda: JsonLines(tmp_path / "missing" / "scalars.jsonl", note),
+        "apart": lambda: Apart("fake", tmp_path / "fake", note, python("import sys; sys.stdin.read()")),
+        "gone": lambda: Apart("fake", tmp_path / "missing" / "fake", note, python("")),
+    }
+    tracker = trackers[kind]()
+
+    for step in (0, 1, 1, 2):
+        tracker.log(step, {"lemma/reward": 0.5, "lemma/accepted": 0.0})
+    tracker.log(3, {})
+    tracker.close()
 
 
 def test_another_process_is_told_every_line(tmp_path: Path) -> None:

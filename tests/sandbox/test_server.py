@@ -66,6 +66,14 @@ def test_a_server_gives_the_answers_that_ones_own_workers_give(sandbox: RemoteSa
         assert without_time(sandbox.execute(MIXED)) == without_time(own.execute(MIXED))
 
 
+def test_what_a_program_used_is_told_by_the_server(sandbox: RemoteSandbox) -> None:
+    busy = Job("import time\ndef f(x):\n    while time.process_time() < x: pass", ("0.2",))
+
+    ((_, found),) = sandbox.execute([busy])
+
+    assert found.cpu_seconds > 0.15
+
+
 def test_the_setting_chooses(path: Path) -> None:
     with (
         closing(open_sandbox(SandboxConfig(server=str(path)))) as remote,

@@ -1,6 +1,5 @@
 """A run as curves: a name and a number per iteration, for people's dashboards. docs/run-directory.md lists the names."""
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +20,7 @@ def of_iteration(iteration: Iteration) -> Scalars:
         named[_plain(phase.name)].append(phase)
     found: Scalars = {}
     for name, phases in named.items():
-        values = _of_phases(phases)
-        found |= {f"{name}/{key}": value for key, value in values if math.isfinite(value)}
+        found |= {f"{name}/{key}": value for key, value in _of_phases(phases)}
     return found
 
 

@@ -4,6 +4,7 @@ Each of the others lives in a process of its own (`tracker_process`): it can nei
 fails, hangs or cannot keep up is noted once and dropped.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -25,15 +26,17 @@ from gasp_rl.runs.scalars import Scalars
 WAITING_BYTES: Final = 1 << 20
 """What may wait for a tracker that is slow: some hundreds of iterations."""
 
-FAREWELL_SECONDS: Final = 30.0
-"""For what a tracker has left to do when the run is over, an upload perhaps."""
+FAREWELL_SECONDS: Final = 10.0
+"""For what a tracker has left to do when the run is over. What it could not upload is on disk."""
 
 
 class Tracker(Protocol):
     """Where the curves of a run go. Nothing is raised: a tracker that fails says so once and is dropped."""
 
     def log(self, step: int, values: Scalars) -> None:
-        """The numbers of an iteration, 0 before training. After a resume some are told again: the last count."""
+        """The numbers of an iteration, 0 before training; all are finite. After a resume some are told again: the last
+        count.
+        """
         ...
 
     def close(self) -> None: ...
@@ -64,6 +67,20 @@ class JsonLines:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+class Remembering:
+    """A tracker that keeps what it is told. Public: tests of whoever tells a tracker need one."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, Scalars]] = []
+        self.closed = False
+
+    def log(self, step: int, values: Scalars) -> None:
+        self.told.append((step, dict(values)))
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def tracker_command(name: str, folder: Path) -> list[str]:
@@ -154,9 +171,13 @@ class Apart:
 class Tracking(Silent):
     """Gathers the numbers of an iteration from what the loop tells, and passes them on when it is over."""
 
-    def __init__(self, trackers: Sequence[Tracker], ks: Sequence[int]) -> None:
+    def __init__(self, trackers: Sequence[Tracker], ks: Sequence[int], past: Iterable[Measurement] = ()) -> None:
+        """`past`: what earlier lives of the run cost."""
         self._trackers = tuple(trackers)
         self._ks = tuple(ks)
+        self._seconds, self._tokens = 0.0, 0
+        for measurement in past:
+            self._count(measurement)
         self._step = 0
         self._begun = False
         self._values: Scalars = {}
@@ -183,15 +204,24 @@ class Tracking(Silent):
 
     def measured(self, measurement: Measurement) -> None:
         self._measured.append(measurement)
+        self._count(measurement)
 
     def close(self) -> None:
         self._pass_on()
         for tracker in self._trackers:
             tracker.close()
 
+    def _count(self, measurement: Measurement) -> None:
+        self._seconds += measurement.seconds
+        self._tokens += measurement.tokens
+
     def _pass_on(self) -> None:
         values = self._values | scalars.of_measurements(self._measured)
+        if self._measured:
+            values["cost/seconds_so_far"] = self._seconds
+            values["cost/tokens_so_far"] = float(self._tokens)
         self._values, self._measured = {}, []
         if values:
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
             for tracker in self._trackers:
-                tracker.log(self._step, values)
+                tracker.log(self._step, finite)
