@@ -1,10 +1,10 @@
-"""What does writing things down cost? CPU seconds of journal, store and metrics of a run, beside those of the run.
+"""What does writing things down cost? CPU seconds of journal, store, metrics and health of a run, beside those of the run.
 
     python bench/bookkeeping.py                             (runs the demo first: some minutes)
     python bench/bookkeeping.py --run DIR --cpu SECONDS     (a run that is there, and what it took)
 
 Every record of the run's journal is appended to a fresh journal and brought into a fresh store, as the run did it, and
-every line of its metrics is written again. The CPU seconds of a run are user and system time of all its processes.
+every line of its metrics and curves is written again; the health monitor reads every iteration. The CPU seconds of a run are user and system time of all its processes.
 """
 
 import argparse
@@ -16,11 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gasp_rl.cli import main
+from gasp_rl.progress import Silent
 from gasp_rl.runs.append import Appender
-from gasp_rl.runs.directory import RunDirectory
-from gasp_rl.runs.journal import JournalWriter, read_whole
+from gasp_rl.runs.course import Pilot
+from gasp_rl.runs.directory import RunDirectory, read_config
+from gasp_rl.runs.journal import IterationRecord, JournalWriter, read_whole
 from gasp_rl.runs.metrics import read_measurements
 from gasp_rl.runs.store import StoreKeeper
+from gasp_rl.runs.trackers import JsonLines, Tracking
 
 TARGET = 0.02
 """Share of the run's CPU seconds."""
@@ -52,7 +55,9 @@ def demo(out: Path) -> float:
 
 def replay(run: RunDirectory, folder: Path, cpu: float) -> None:
     again = RunDirectory(folder)
-    journal_clock, store_clock, metrics_clock = Clock(), Clock(), Clock()
+    journal_clock, store_clock, metrics_clock, curves_clock, health_clock = (Clock() for _ in range(5))
+    tracking = Tracking([JsonLines(again.scalars, print)], ks=(1,))
+    pilot = Pilot(read_config(run.config), Silent(), lambda: 0.0)
     with JournalWriter(again.journal) as journal, StoreKeeper(again.store, journal, print) as keeper:
         with store_clock():
             keeper.update()
@@ -61,19 +66,35 @@ def replay(run: RunDirectory, folder: Path, cpu: float) -> None:
                 journal.append(record)
             with store_clock():
                 keeper.update()
+            with health_clock():
+                pilot.follow(record)
+            if isinstance(record, IterationRecord):
+                with curves_clock():
+                    tracking.iteration(record.iteration.step, 0)
+                    tracking.iterated(record.iteration)
         records = journal.records
     metrics = Appender(again.metrics, print)
     for measurement in read_measurements(run.metrics):
         with metrics_clock():
             metrics.write(measurement)
+        with curves_clock():
+            tracking.measured(measurement)
+    with curves_clock():
+        tracking.close()
 
     print(f"\n{run.root}: {records} records, {cpu:.1f} CPU seconds")
     print(f"{'':<10}{'CPU s':>8}{'share':>9}{'longest, s':>12}{'MiB':>8}")
-    rows = ((again.journal, journal_clock), (again.store, store_clock), (again.metrics, metrics_clock))
-    for path, clock in rows:
-        size = path.stat().st_size / 2**20
-        print(f"{path.stem:<10}{clock.seconds:>8.2f}{clock.seconds / cpu:>9.2%}{clock.longest:>12.3f}{size:>8.2f}")
-    share = sum(clock.seconds for _, clock in rows) / cpu
+    rows = {
+        "journal": (journal_clock, again.journal),
+        "store": (store_clock, again.store),
+        "metrics": (metrics_clock, again.metrics),
+        "curves": (curves_clock, again.scalars),
+        "health": (health_clock, None),
+    }
+    for name, (clock, path) in rows.items():
+        size = f"{path.stat().st_size / 2**20:>8.2f}" if path else ""
+        print(f"{name:<10}{clock.seconds:>8.2f}{clock.seconds / cpu:>9.2%}{clock.longest:>12.3f}{size}")
+    share = sum(clock.seconds for clock, _ in rows.values()) / cpu
     print(f"together {share:.2%} of the run; {'within' if share <= TARGET else 'MORE THAN'} {TARGET:.0%}")
 
 
