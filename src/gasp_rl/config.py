@@ -504,12 +504,14 @@ class HealthConfig:
     """Below: entropy of what was trained on, as a share of its mean over the first `patience` iterations (.27 at the least)."""
     reward: Alarm = Alarm(0.5)
     """Above: how far the student's mean reward has fallen from its best mean over `patience` iterations (.21 at the most)."""
+    held_out: Alarm = Alarm(0.1)
+    """Above: how far pass@1 of validation or of the goalposts, whichever fell more, is from its best (.02 at the most)."""
     log_ratio: Alarm = Alarm(3.0)
     """Above: the largest |log ratio| of learner and sampler over trained tokens (1.3 at the most, with reused tries)."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "health.", "patience")
-        for name in ("flat", "dishonest", "entropy", "reward", "log_ratio"):
+        for name in ("flat", "dishonest", "entropy", "reward", "held_out", "log_ratio"):
             action = getattr(self, name).action
             require(
                 action != "switch", f"health.{name}.action", "off, warn or stop: there is nothing to switch", action

@@ -5,9 +5,20 @@ import pytest
 
 from gasp_rl.config import Alarm, GaspConfig, HealthConfig, ModelConfig, RunConfig
 from gasp_rl.errors import ConfigError
-from gasp_rl.rollout import Answer, Iteration, Judgement, Kind, Phase, Proposal, Rejection, UpdateStats
+from gasp_rl.rollout import (
+    Answer,
+    Evaluation,
+    Iteration,
+    Judgement,
+    Kind,
+    Phase,
+    ProblemScore,
+    Proposal,
+    Rejection,
+    UpdateStats,
+)
 from gasp_rl.runs.health import Monitor, Reading, Signal, alarms
-from gasp_rl.runs.journal import IterationRecord, Journal, Started
+from gasp_rl.runs.journal import EvaluationRecord, IterationRecord, Journal, Started
 
 CONFIG = RunConfig("mine", steps=20, gasp=GaspConfig(), health=HealthConfig(patience=2))
 
@@ -101,6 +112,25 @@ def test_a_fall_of_the_reward_is_measured_from_its_best_mean() -> None:
     assert history(Signal.REWARD, *rewards) == [0.0, 0.0, 0.25, 1.25]
 
 
+def test_a_fall_of_pass_at_1_is_read_after_each_iteration_until_it_is_made_good() -> None:
+    monitor = Monitor(CONFIG)
+    falls = []
+    for step, (split, passes) in enumerate(
+        [
+            ("validation", 8),
+            ("goalposts", 5),
+            ("validation", 6),
+            ("goalposts", 1),
+            ("matched_base", 0),
+            ("goalposts", 7),
+        ]
+    ):
+        monitor.evaluated(Evaluation(step, split, 1.0, (ProblemScore("g", 10, passes, passes),)))
+        falls += [r.value for r in monitor.read(Iteration(step, ())) if r.signal is Signal.HELD_OUT]
+
+    assert falls == pytest.approx([0.0, 0.0, 0.2, 0.4, 0.4, 0.2])
+
+
 def test_the_largest_log_ratio_of_all_phases_counts() -> None:
     assert values(learned(1.0, ratio=0.5), learned(1.0, ratio=2.0))[Signal.LOG_RATIO] == 2.0
 
@@ -124,6 +154,9 @@ def test_the_alarms_of_a_journal_are_those_of_its_iterations() -> None:
     bad = [IterationRecord(Iteration(step, (lemmas(*[Rejection.INVALID] * 8),))) for step in (1, 2, 3)]
 
     assert [(one.step, one.signal) for one in alarms(Journal((Started(CONFIG, "0.1"), *bad)))] == [(2, Signal.VALID)]
+    fell = [EvaluationRecord(Evaluation(0, "validation", 1.0, (ProblemScore("g", 10, n, n),))) for n in (9, 2)]
+    found = alarms(Journal((Started(CONFIG, "0.1"), *fell, *bad)))
+    assert [(one.step, one.signal) for one in found] == [(2, Signal.VALID), (2, Signal.HELD_OUT)]
     assert alarms(Journal()) == []
 
 

@@ -48,6 +48,7 @@ class Pilot:
                 self._monitor.read(iteration)
             case EvaluationRecord(evaluation):
                 self._evaluated += evaluation.sampled_tokens
+                self._monitor.evaluated(evaluation)
             case Decided():
                 self.decided.append(record)
             case _:

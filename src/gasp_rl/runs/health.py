@@ -8,8 +8,9 @@ from typing import Final
 
 from gasp_rl.config import Alarm, HealthConfig, RunConfig
 from gasp_rl.problems.microcode.operations import honest
-from gasp_rl.rollout import Iteration, Judgement, Phase, Rejection
-from gasp_rl.runs.journal import Journal
+from gasp_rl.rollout import Evaluation, Iteration, Judgement, Phase, Rejection
+from gasp_rl.runs.journal import EvaluationRecord, IterationRecord, Journal
+from gasp_rl.stats import mean_pass_at_k
 
 LEAST: Final = 8
 """Proposals or answers that a share is taken of: fewer say nothing."""
@@ -27,6 +28,7 @@ class Signal(StrEnum):
     DISHONEST = "dishonest"
     ENTROPY = "entropy"
     REWARD = "reward"
+    HELD_OUT = "held_out"
     LOG_RATIO = "log_ratio"
 
 
@@ -41,6 +43,7 @@ WORDS: Final = {
     Signal.DISHONEST: "{:.0%} of the tried proposals have a message that does not describe their program",
     Signal.ENTROPY: "{:.0%} is left of the entropy that training began with",
     Signal.REWARD: "the student's reward has fallen {:.2f} from its best",
+    Signal.HELD_OUT: "pass@1 of validation or goalposts has fallen {:.2f} from its best",
     Signal.LOG_RATIO: "learner and sampler disagree by a log ratio of up to {:.2f}",
 }
 
@@ -74,6 +77,16 @@ class Monitor:
         self._entropies: list[float] = []
         self._rewards: list[float] = []
         self._best = float("-inf")
+        self._best_rates: dict[str, float] = {}
+        self._falls: dict[str, float] = {}
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Of the weights after the iterations that were read."""
+        rate = mean_pass_at_k(evaluation.scores, 1)
+        if evaluation.split in {"validation", "goalposts"} and rate is not None:
+            best = max(rate, self._best_rates.get(evaluation.split, 0.0))
+            self._best_rates[evaluation.split] = best
+            self._falls[evaluation.split] = best - rate
 
     def read(self, iteration: Iteration) -> list[Reading]:
         """The signals that this iteration gives enough to read."""
@@ -101,6 +114,8 @@ class Monitor:
         ):
             if len(of) >= LEAST:
                 found[signal] = len(hits) / len(of)
+        if self._falls:
+            found[Signal.HELD_OUT] = max(self._falls.values())
         return found | self._of_phases(iteration.phases)
 
     def _of_phases(self, phases: Sequence[Phase]) -> dict[Signal, float]:
@@ -132,4 +147,13 @@ def alarms(journal: Journal) -> list[Reading]:
     if journal.started is None:
         return []
     monitor = Monitor(journal.started.config)
-    return [reading for iteration in journal.iterations for reading in monitor.read(iteration) if reading.alarming]
+    found: list[Reading] = []
+    for record in journal.records:
+        match record:
+            case IterationRecord(iteration):
+                found += [reading for reading in monitor.read(iteration) if reading.alarming]
+            case EvaluationRecord(evaluation):
+                monitor.evaluated(evaluation)
+            case _:
+                pass
+    return found
