@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gasp_rl.cli import Demo, Export, Mine, Report, Train, Training, first_free, main, read
+from gasp_rl.cli import Demo, Export, Mine, Mining, MiningModels, Report, Train, Training, first_free, main, read
 from gasp_rl.config import GaspConfig, RunConfig
 from gasp_rl.errors import ConfigError
 from gasp_rl.problems.jsonl import read_problems
@@ -244,9 +244,20 @@ def test_the_filters_take_the_settings_of_their_runs() -> None:
     command = read(["mine", "micro", "some.jsonl", "--out", "there", "--seeds", "1", "2", "--rlvr.steps", "3"])
 
     assert isinstance(command, Mine)
+    assert isinstance(command.size, Mining)
     assert command.size.seeds == (1, 2)
     assert command.size.rlvr.steps == 3
     assert command.size.azr == filtering(RECIPES["micro-azr"]())
+
+
+def test_any_models_can_be_named() -> None:
+    command = read(
+        ["mine", "models", "some.jsonl", "--out", "there", "--models", "runs/a", "http://b/v1#c", "--samples", "9"]
+    )
+
+    assert isinstance(command, Mine)
+    assert isinstance(command.size, MiningModels)
+    assert (command.size.models, command.size.samples) == (("runs/a", "http://b/v1#c"), 9)
 
 
 BAD_INPUT = [
@@ -259,7 +270,7 @@ BAD_INPUT = [
      "model.path '{dir}/none' does not exist: give a Hugging Face directory, a GGUF file, or a hub name like owner/model"),
     (["mine", "micro", "{dir}/none.jsonl", "--out", "{dir}/mined"],
      "{dir}/none.jsonl: cannot be read: No such file or directory"),
-    (["mine", "micro", "{dir}/mine.jsonl", "--out", "{dir}"], "{dir} exists; name a directory that does not"),
+    (["mine", "micro", "{dir}/mine.jsonl", "--out", "{dir}"], "{dir} holds other files; name a directory that does not exist, or one of gasp mine to go on"),
     (["demo", "--out", "{dir}/bad.jsonl/run"], "{dir}/bad.jsonl/run cannot be created: Not a directory"),
     (["world", "draw", "{dir}/bad.jsonl/world"], "[Errno 20] Not a directory: '{dir}/bad.jsonl/world'"),
 ]  # fmt: skip

@@ -32,8 +32,18 @@ from gasp_rl.runs.checkpoint import checkpoints, save_checkpoint
 from gasp_rl.runs.course import Pilot, switched
 from gasp_rl.runs.differences import differences
 from gasp_rl.runs.directory import RunDirectory, create_run, open_run, read_config
-from gasp_rl.runs.journal import Digests, Finished, GoalpostText, IterationRecord, JournalWriter, Started, Stopped
+from gasp_rl.runs.journal import (
+    Digests,
+    Finished,
+    GoalpostText,
+    IterationRecord,
+    JournalWriter,
+    Started,
+    Stopped,
+    read_journal,
+)
 from gasp_rl.runs.metrics import Measurement, Meter, read_measurements
+from gasp_rl.runs.results import ModelFacts
 from gasp_rl.runs.store import StoreKeeper
 from gasp_rl.runs.trackers import Apart, JsonLines, Tracking, require_installed
 from gasp_rl.sandbox.base import Sandbox
@@ -51,9 +61,13 @@ from gasp_rl.selfplay.student import Student
 from gasp_rl.selfplay.teacher import Teacher
 from gasp_rl.stats import mean_pass_at_k
 from gasp_rl.streams import seed_of
+from gasp_rl.subject import Subject
 
 Sandboxes: TypeAlias = Callable[[SandboxConfig], Sandbox]
 """Makes a fresh sandbox."""
+
+Examine: TypeAlias = Callable[[Subject], None]
+"""Looks at the model of a run whenever it is evaluated."""
 
 PROMPT_SETS: dict[str, PromptSet] = {"micro": MICRO, "chat": CHAT}
 
@@ -89,19 +103,39 @@ def fresh_sandbox(config: SandboxConfig, observer: Observer, sandboxes: Sandboxe
     return CachedSandbox(MeteredSandbox(sandboxes(config), observer))
 
 
-def run_recipe(config: RunConfig, out: Path, observer: Observer, sandboxes: Sandboxes = open_sandbox) -> RunDirectory:
+def run_recipe(
+    config: RunConfig,
+    out: Path,
+    observer: Observer,
+    sandboxes: Sandboxes = open_sandbox,
+    examine: Examine | None = None,
+) -> RunDirectory:
     """Run a recipe into a new directory. Whatever ends it early, the journal stays whole and says why."""
     directory = RunDirectory(out)
     with _watched(config, directory, observer) as watched, _parts(config, watched, sandboxes) as parts:
         create_run(out, config)
         with JournalWriter(directory.journal) as journal:
             journal.append(_started(parts))
-            _train(parts, directory, journal)
+            _train(parts, directory, journal, examine)
     return directory
 
 
+def go_on(config: RunConfig, out: Path, observer: Observer, examine: Examine) -> None:
+    """Run a recipe to its end, from wherever it is. A version of the model may be examined again after a crash."""
+    directory = RunDirectory(out)
+    if not directory.config.exists():
+        run_recipe(config, out, observer, examine=examine)
+    elif not (directory.model.exists() and isinstance(read_journal(directory.journal).ending, Finished)):
+        resume_run(out, observer, examine=examine)
+
+
 def resume_run(
-    root: Path, observer: Observer, sandboxes: Sandboxes = open_sandbox, *, allow_changes: bool = False
+    root: Path,
+    observer: Observer,
+    sandboxes: Sandboxes = open_sandbox,
+    *,
+    allow_changes: bool = False,
+    examine: Examine | None = None,
 ) -> RunDirectory:
     """Go on with a run that ended early, from its newest whole checkpoint, or from the start where it has none.
 
@@ -128,7 +162,7 @@ def resume_run(
             _rewind(parts, directory, journal)
             if journal.journal.started is None or _changes(journal.journal.started, now):
                 journal.append(now)
-            _train(parts, directory, journal)
+            _train(parts, directory, journal, examine)
     return directory
 
 
@@ -163,8 +197,15 @@ def _parts(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Itera
         )
 
 
-def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> None:
+def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter, examine: Examine | None) -> None:
     """Whatever is left to do, to the trained model."""
+
+    def evaluations(step: int) -> Iterator[Evaluation]:
+        if examine:
+            path = parts.config.model.path
+            facts = ModelFacts(path, str(directory.root), parts.engine.digest, parts.engine.dtype, step)
+            examine(Subject(parts.policy, parts.prompts, facts))
+        return _evaluations(parts, step)
 
     def checkpoint(step: int, evaluations: Sequence[Evaluation]) -> None:
         validation = [mean_pass_at_k(e.scores, 1) for e in evaluations if e.split == "validation"]
@@ -189,7 +230,7 @@ def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> Non
     run = Run(
         parts.config,
         prepare=prepare,
-        evaluate=lambda step: _evaluations(parts, step),
+        evaluate=evaluations,
         conclude=lambda evaluations: _matched_draws(parts, evaluations),
         checkpoint=checkpoint,
         pilot=pilot,

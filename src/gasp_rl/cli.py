@@ -104,7 +104,7 @@ class Mining:
     candidates: Positional[Path]
     """A problem file."""
     out: Annotated[Path, arg(metavar="DIR")]
-    """A directory to create: the goalposts, what each filter solved, and one run per filter."""
+    """A directory for the goalposts, the evidence, and one run per filter. If it holds an interrupted search, that goes on."""
     rlvr: RunConfig
     """The runs of the first and the third filter."""
     azr: RunConfig
@@ -115,22 +115,56 @@ class Mining:
     """Only ask the untrained model."""
 
 
+@dataclass(frozen=True)
+class MiningModels:
+    """With any models: each is asked what those before it never solved."""
+
+    candidates: Positional[Path]
+    """A problem file."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """A directory for the goalposts and the evidence. If it holds an interrupted search, that goes on."""
+    models: Annotated[tuple[str, ...], arg(metavar="MODEL...")]
+    """Runs, checkpoints, directories, GGUF files, hub names, endpoints; `micro` is the embedded model."""
+    samples: int = 100
+    """Draws per problem and model, at most: a problem that is solved is asked no more."""
+    seed: int = 0
+    max_candidates: int = 0
+    """Use the first so many; 0 = all."""
+    rows: Rows = field(default_factory=ReadingConfig)
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(prompts="auto"))
+    """How each of them is opened and asked; its path is not used."""
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(temperature=EvaluateConfig().temperature, max_tokens=2048)
+    )
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, "samples", "at least 1", self.samples)
+        require(self.max_candidates >= 0, "max_candidates", "0 or more", self.max_candidates)
+        hot = self.sampling.temperature > 0 or self.samples == 1
+        require(hot, "samples", "1 at temperature 0, where all draws are the same", self.samples)
+
+
 if TYPE_CHECKING:
-    Size: TypeAlias = Mining
+    Size: TypeAlias = Mining | MiningModels
 else:
     _unset = {"candidates": tyro.MISSING, "out": tyro.MISSING}
-    Size = tyro.extras.subcommand_type_from_defaults(
+    Size = Annotated[MiningModels, subcommand("models")] | tyro.extras.subcommand_type_from_defaults(
         {
             "micro": Mining(**_unset, rlvr=filtering(micro_rlvr()), azr=filtering(micro_azr())),
             "paper": Mining(**_unset, rlvr=rlvr(), azr=filtering(azr())),
         },
-        {"micro": "With the embedded model.", "paper": "At the paper's size: a 7B model."},
+        {
+            "micro": "With the embedded model, by the paper's three filters.",
+            "paper": "By the paper's three filters at its size: a 7B model.",
+        },
     )
 
 
 @dataclass(frozen=True)
 class Mine:
-    """Find goalposts: the problems of a file that no filter ever solves (base model, RL, unguided self-play)."""
+    """Find goalposts: the problems of a file that no model ever solves. Can be interrupted, and goes on."""
 
     size: Annotated[Size, arg(name="")]
 
@@ -432,8 +466,8 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
             train(config, out or first_free(Path("runs"), config.recipe))
         case Evaluate():
             evaluate(command)
-        case Mine(mining):
-            mine(mining)
+        case Mine(size):
+            mine(size)
         case Resume(run, allow_changes):
             resume(run, allow_changes=allow_changes)
         case Replay():
@@ -583,16 +617,31 @@ def _witness(path: Path | None) -> Iterator[Callable[[str, "Attempt"], None]]:
         yield write
 
 
-def mine(asked: Mining) -> None:
-    """Run the filters one after another; each leaves fewer candidates."""
-    from gasp_rl import mine as filters
+def mine(asked: Mining | MiningModels) -> None:
+    """Ask filter after filter; each leaves fewer candidates."""
+    from gasp_rl import mine as mining
     from gasp_rl.report.live import LiveView
+    from gasp_rl.runs.evidence import Draws
 
-    if asked.out.exists():
-        raise RunError(f"{asked.out} exists; name a directory that does not")
-    with LiveView(f"gasp mine {asked.candidates.name}") as view:
-        mined = filters.mine(asked.candidates, asked.rlvr, asked.azr, asked.seeds, asked.out, view, quick=asked.quick)
-    print(f"{plural(len(mined.goalposts), 'goalpost')} in {asked.out / 'goalposts.jsonl'}")
+    if isinstance(asked, Mining):
+        filters = mining.paper_filters(asked.rlvr, asked.azr, asked.seeds, quick=asked.quick)
+        problems = asked.rlvr.problems
+        search = mining.Search(
+            asked.candidates, filters, asked.seeds[0], problems.max_goalposts, problems.reading, asked.rlvr.sandbox
+        )
+    else:
+        draws = Draws(asked.samples, asked.sampling.temperature, asked.sampling.max_tokens)
+        filters = mining.model_filters(asked.models, asked.model, draws)
+        search = mining.Search(
+            asked.candidates, filters, asked.seed, asked.max_candidates, asked.rows, asked.sandbox, asked.endpoint
+        )
+    try:
+        with LiveView(f"gasp mine {asked.candidates.name}") as view:
+            mined = mining.mine(search, asked.out, view)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"; {asked.out} keeps what was found, the same command goes on") from None
+    print(mining.in_words(mined))
+    print(f"Goalposts: {asked.out / 'goalposts.jsonl'}\nEvidence: {asked.out / 'findings.json'}")
 
 
 def draw(out: Path) -> None:
