@@ -12,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gasp_rl.build import Examine
-from gasp_rl.config import AzrConfig, EndpointConfig, EvaluateConfig, ModelConfig, RlvrConfig, RunConfig, SandboxConfig
-from gasp_rl.errors import ConfigError, RunError
+from gasp_rl.config import (
+    AzrConfig,
+    EndpointConfig,
+    EvaluateConfig,
+    ModelConfig,
+    ReadingConfig,
+    RlvrConfig,
+    RunConfig,
+    SandboxConfig,
+)
+from gasp_rl.errors import ConfigError, ProblemFileError, RunError
 from gasp_rl.mine import Fate, Finding, Mined, Search, in_words, mine, model_filters, paper_filters, rounds
 from gasp_rl.policy.policy import EnginePolicy
 from gasp_rl.policy.scripted import ScriptedEngine
@@ -93,6 +102,14 @@ class World:
 
     def given(self, where: str) -> str:
         return "".join(dict.fromkeys(problem for at, problem, _ in self.asked if at == where))
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 @pytest.fixture
@@ -272,6 +289,21 @@ def test_the_number_of_candidates_can_be_limited(candidates: Path) -> None:
     assert [problem.id for problem in found.goalposts] == ["a", "b"]
 
 
+def test_malformed_candidates_are_skipped_only_by_choice_and_that_is_said(candidates: Path) -> None:
+    candidates.write_bytes(b'{"id": 1}\n' + candidates.read_bytes())
+    notes = Notes()
+    search = Search(candidates, model_filters(["m"], ModelConfig(), Draws(4, 0.6, 99)))
+
+    found = searched(
+        replace(search, reading=ReadingConfig(skip_malformed=True)), World(), candidates.parent / "out", notes
+    )
+
+    assert [problem.id for problem in found.goalposts] == list("abcdef")
+    assert "1 malformed row left out" in notes.notes[0]
+    with pytest.raises(ProblemFileError, match=r"candidates\.jsonl:1: "):
+        searched(search, World(), candidates.parent / "other")
+
+
 def test_when_nothing_is_left_the_filters_end_and_say_what_they_solved(candidates: Path) -> None:
     found = by_paper(candidates, World({"1-rlvr-seed0": dict.fromkeys("abcdef", 0)}))
 
@@ -280,23 +312,18 @@ def test_when_nothing_is_left_the_filters_end_and_say_what_they_solved(candidate
 
 
 def test_the_cost_is_said_before_anything_is_asked_and_once_the_pace_is_known(candidates: Path) -> None:
-    notes: list[str] = []
-
-    class Notes(Silent):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
+    notes = Notes()
     times = iter(range(0, 1000, 3))
     world = World()
     search = Search(candidates, paper_filters(RLVR, AZR, (0,), quick=True))
     mine(
-        search, candidates.parent / "out", Notes(), run_recipe=world.run_recipe, open_model=world.open_model,
+        search, candidates.parent / "out", notes, run_recipe=world.run_recipe, open_model=world.open_model,
         sandboxes=sandboxes, clock=lambda: float(next(times)),
     )  # fmt: skip
 
-    assert notes[0] == "6 candidates: at most 36 draws and 291,456 tokens; problems that are solved leave early"
-    assert notes[1].startswith("0-untrained: 27 tokens a draw, 36 tokens/s; asking this version takes 27 s more")
-    assert notes[2] == "0-untrained: 6 problems, 0 solved, 6 left; 36 draws, 972 tokens"
+    assert notes.notes[0] == "6 candidates: at most 36 draws and 291,456 tokens; problems that are solved leave early"
+    assert notes.notes[1].startswith("0-untrained: 27 tokens a draw, 36 tokens/s; asking this version takes 27 s more")
+    assert notes.notes[2] == "0-untrained: 6 problems, 0 solved, 6 left; 36 draws, 972 tokens"
 
 
 # Going on

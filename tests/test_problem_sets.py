@@ -8,11 +8,9 @@ import pytest
 from gasp_rl.build import load_problems
 from gasp_rl.config import AzrConfig, EvaluateConfig, ProblemsConfig, ReadingConfig, RlvrConfig, RunConfig
 from gasp_rl.errors import ProblemFileError
-from gasp_rl.mine import mine
 from gasp_rl.problem import Problem, TestCase
-from gasp_rl.problems.jsonl import read_problems, write_problems
-from gasp_rl.progress import Observer, Silent
-from gasp_rl.runs.directory import RunDirectory, create_run
+from gasp_rl.problems.jsonl import write_problems
+from gasp_rl.progress import Silent
 
 SKIP = ReadingConfig(skip_malformed=True)
 
@@ -72,24 +70,3 @@ def test_generated_tasks_must_keep_clear_of_all_that_measures_the_model(tmp_path
 
 def test_without_generated_tasks_nothing_is_held_out(tmp_path: Path) -> None:
     assert load_problems(run_on(tmp_path, SKIP, malformed=False), Silent()).held_out == ()
-
-
-def test_mining_skips_malformed_candidates_only_by_choice_and_says_so(tmp_path: Path) -> None:
-    candidates = Path(problems(tmp_path / "candidates.jsonl", "ab", malformed=True))
-    given: list[str] = []
-    notes = Notes()
-
-    def run(config: RunConfig, out: Path, observer: Observer) -> RunDirectory:
-        given.extend(problem.id for problem in read_problems(Path(config.problems.goalposts)).problems)
-        directory = create_run(out, config)
-        directory.journal.touch()
-        return directory
-
-    rlvr = RunConfig(recipe="rlvr", rlvr=RlvrConfig(), problems=ProblemsConfig(reading=SKIP))
-    azr = RunConfig(recipe="azr", azr=AzrConfig())
-    mine(candidates, rlvr, azr, (0,), tmp_path / "out", notes, quick=True, run_recipe=run)
-
-    assert given == ["a", "b"]
-    assert "2 malformed rows left out" in notes.notes[0]
-    with pytest.raises(ProblemFileError, match=r"candidates\.jsonl:1: id"):
-        mine(candidates, replace(rlvr, problems=ProblemsConfig()), azr, (0,), tmp_path / "other", notes, quick=True)
