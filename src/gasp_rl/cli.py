@@ -689,7 +689,7 @@ def rebuild(root: Path) -> None:
         for note in journal.journal.notes:
             print(f"{run.journal}: {note}")
         made = rebuild_store(run.store, journal)
-    page = write_report(run)
+    page = write_report(run, _recipe_of(journal.journal))
     print(f"Store:  {run.store}, from {plural(made.records, 'record')} of the journal; before, {made.found}")
     for what in (
         f"{plural(made.goalposts, 'goalpost')}, {plural(made.proposals, 'proposal')}, {made.accepted:,} of them accepted",
@@ -708,7 +708,13 @@ def _conclude(run: RunDirectory, journal: Journal) -> None:
 
     words = summary(journal, read_measurements(run.metrics))
     Console(soft_wrap=not sys.stdout.isatty()).print(visible(words), markup=False, highlight=False)
-    print(f"\nReport: {write_report(run)}")
+    print(f"\nReport: {write_report(run, _recipe_of(journal))}")
+
+
+def _recipe_of(journal: Journal) -> RunConfig | None:
+    """The settings of a run's recipe, as this version has them."""
+    recipe = RECIPES.get(journal.started.config.recipe) if journal.started else None
+    return recipe() if recipe else None
 
 
 def export(root: Path, to: Path) -> None:

@@ -1,14 +1,20 @@
+import base64
+import hashlib
 import html
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from gasp_rl.config import AzrConfig, GaspConfig, RunConfig
-from gasp_rl.report.page import page
+from gasp_rl.report.page import Told, page
+from gasp_rl.report.story import Story
 from gasp_rl.report.write import write_report
 from gasp_rl.rollout import (
     Answer,
@@ -51,6 +57,16 @@ ATTACKS = [
 ]
 
 
+def shown(journal: Journal, name: str, measurements: Sequence[Measurement] = ()) -> str:
+    return page(Told(Story(journal.records, journal.notes), measurements, name))
+
+
+def unpacked(source: str) -> dict[str, dict[str, Any]]:
+    """What lies compressed in a page, by the id of its element."""
+    blocks = re.findall(r'<script type="text/plain" id="([^"]+)">([A-Za-z0-9+/=]+)</script>', source)
+    return {place: msgspec.json.decode(zlib.decompress(base64.b64decode(data))) for place, data in blocks}
+
+
 class Reader(HTMLParser):
     """Collects elements, attributes and text; fails on an end tag that closes nothing."""
 
@@ -63,6 +79,7 @@ class Reader(HTMLParser):
         self.ids: list[str] = []
         self.links: set[str] = set()
         self.words: list[str] = []
+        self.scripts: list[str] = []
         self._open: list[str] = []
         self.feed(source)
         self.close()
@@ -80,7 +97,7 @@ class Reader(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        (self.scripts if self._open[-1:] in (["script"], ["style"]) else self.words).append(data)
 
     @property
     def text(self) -> str:
@@ -89,7 +106,7 @@ class Reader(HTMLParser):
 
 KNOWN_ELEMENTS = set(
     "html head meta title style body header main footer nav section div p h1 h2 h3 h4 span a b i pre code details "
-    "summary table caption thead tbody tr th td figure figcaption ol li svg line text rect circle polyline".split()
+    "summary ul table caption thead tbody tr th td figure figcaption svg line text rect circle polyline script noscript button".split()
 )
 
 
@@ -117,7 +134,7 @@ def attacked(text: str) -> Journal:
 
 @pytest.mark.parametrize("text", ATTACKS)
 def test_nothing_a_model_writes_becomes_markup(text: str) -> None:
-    found = Reader(page(attacked(text), [], text))
+    found = Reader(shown(attacked(text), text))
 
     assert found.elements <= KNOWN_ELEMENTS
     assert not {name for name in found.attributes if name.startswith("on")}
@@ -125,23 +142,39 @@ def test_nothing_a_model_writes_becomes_markup(text: str) -> None:
     assert not any(c in found.text for c in "\x1b\x07\x00\u202e\ud800")
 
 
-def test_a_page_needs_no_script_and_no_network(run: Journal) -> None:
-    source = page(run, [], "demo")
+def test_a_page_asks_nothing_of_the_network(run: Journal) -> None:
+    source = shown(run, "demo")
 
-    assert "<script" not in source
-    assert not re.search(r"https?://|url\(|@import", source)
-    assert "default-src 'none'" in html.unescape(source)
+    assert not re.search(r"<script[^>]+src|<link|url\(|@import|https?://(?!www\.w3\.org/2000/svg)", source)
+    assert "connect-src" not in source
+
+
+def test_its_policy_allows_the_one_script_and_the_one_sheet_by_their_hashes(run: Journal) -> None:
+    source = shown(run, "demo")
+    policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]+)"', source)[0])
+    hashes = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for kind in ("script", "style")
+        for text in re.findall(rf"<{kind}>(.*?)</{kind}>", source, re.DOTALL)
+    ]
+
+    assert policy == (
+        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    assert len(hashes) == 2
+    assert not re.search(r" style=|eval\(|innerHTML = |document\.write", source)
 
 
 def test_every_link_leads_somewhere_and_ids_are_unique(run: Journal) -> None:
-    found = Reader(page(run, [], "demo"))
+    found = Reader(shown(run, "demo"))
 
     assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
     assert len(found.ids) == len(set(found.ids))
 
 
 def test_it_opens_with_what_fell_and_what_the_base_model_did(run: Journal) -> None:
-    text = Reader(page(run, [Measurement(1, "lemma", 272.0)], "demo")).text
+    text = Reader(shown(run, "demo", [Measurement(1, "lemma", 272.0)])).text
 
     assert "After 20 iterations of micro-gasp the student has solved 3 of 16 goalposts." in text
     assert "The base model, given the same 128 draws each, solved 1 (paired exact test: p = 0.5" in text
@@ -151,7 +184,7 @@ def test_it_opens_with_what_fell_and_what_the_base_model_did(run: Journal) -> No
 def test_it_says_what_each_phase_cost_and_what_each_thing_came_to(run: Journal) -> None:
     measured = [Measurement(1, "lemma", 272.0, 90_000, sampling_seconds=200.0, update_seconds=30.0)]
 
-    text = Reader(page(run, measured, "demo")).text
+    text = Reader(shown(run, "demo", measured)).text
     cost = text[text.index("What it cost") :]
 
     assert re.search(r"lemma\W+90,000\W+4 min 32 s\W+3 min 20 s\W+30 s\W+–", cost)
@@ -159,21 +192,48 @@ def test_it_says_what_each_phase_cost_and_what_each_thing_came_to(run: Journal) 
     assert re.search(r"per goalpost solved \(3\)\W+30,000\W+1 min 31 s", cost)
 
 
-def test_a_lemma_stands_below_its_goalpost_and_its_lift_below_it(run: Journal) -> None:
-    text = Reader(page(run, [], "demo")).text
-    ladders = text[text.index("What the teacher made of each goalpost") :]
+def test_a_lemma_and_its_lift_are_packed_with_their_goalpost(run: Journal) -> None:
+    packs = unpacked(shown(run, "demo"))
+    first = packs["index"]["goalposts"][0]
+    cards = packs["pack-0"]["cards"]
+    lift = next(card for card in cards if card["rung"] == "lift" and "why" not in card)
+    lemma = next(card for card in cards if card["id"] == lift["parent"])
 
-    assert ladders.index("Goalpost ") < ladders.index("Lemma ") < ladders.index("Lift ")
-    assert re.search(r"solved\s+5 of 10 times · reward \+1\.00", ladders)
+    assert first["solves"] > 0
+    assert lemma["parent"] == first["id"]
+    assert cards.index(lemma) < cards.index(lift)
+    assert lemma["program"].startswith("def f(x):")
+    assert (len(lemma["pairs"]), lemma["tries"]) == (5, 10)
+    assert packs["pack-0"]["history"][0][0] == 0
+
+
+def test_rejected_siblings_are_packed_with_their_reasons(run: Journal) -> None:
+    packs = unpacked(shown(run, "demo"))
+    places = range(len(packs["index"]["goalposts"]))
+    rejected = [card for place in places for card in packs[f"pack-{place}"]["cards"] if "why" in card]
+    counted = sum(sum(g.get("why", {}).values()) for g in packs["index"]["goalposts"])
+
+    assert {card["why"] for card in rejected} == {
+        "malformed", "invalid", "nondeterministic", "duplicate", "too_hard", "too_easy"
+    }  # fmt: skip
+    assert counted == sum(p.rejection is not None for i in run.iterations for ph in i.phases for p in ph.proposals)
+    assert counted == len(rejected) + sum(g.get("left_out", 0) for g in packs["index"]["goalposts"])
+
+
+@pytest.mark.parametrize("text", ATTACKS)
+def test_what_is_packed_is_inert_too(text: str) -> None:
+    packs = unpacked(shown(attacked(text), text))
+
+    assert not any(c in str(packs) for c in "\x1b\x07\x00\u202e\ud800")
 
 
 @pytest.mark.parametrize("records", range(8))
 def test_a_run_cut_after_any_record_still_has_a_report(run: Journal, records: int) -> None:
-    Reader(page(Journal(run.records[:records]), [], "cut"))
+    Reader(shown(Journal(run.records[:records]), "cut"))
 
 
 def test_an_empty_journal_says_so() -> None:
-    text = Reader(page(Journal(), [], "new")).text
+    text = Reader(shown(Journal(), "new")).text
 
     assert "This run has not begun: its journal is empty." in text
     assert "Nothing has been proposed yet." in text
@@ -182,7 +242,7 @@ def test_an_empty_journal_says_so() -> None:
 def test_a_stopped_run_says_why() -> None:
     journal = Journal((Started(CONFIG, "0.1"), IterationRecord(Iteration(1, ())), Stopped("interrupted")))
 
-    text = Reader(page(journal, [], "halted")).text
+    text = Reader(shown(journal, "halted")).text
 
     assert "stopped: interrupted" in text
     assert "1 of 5 iterations of micro-gasp are done; its goalposts have not been evaluated" in text
@@ -192,23 +252,24 @@ def test_free_proposals_are_shown_where_there_are_no_goalposts() -> None:
     proposal = Proposal("a", "deduction", "…", program="def f(x): return x + 41", passes=4, tries=8)
     started = Started(RunConfig(recipe="azr", azr=AzrConfig()), "0.1")
 
-    text = Reader(page(Journal((started, IterationRecord(Iteration(1, (Phase("d", (proposal,)),))))), [], "azr")).text
+    packs = unpacked(shown(Journal((started, IterationRecord(Iteration(1, (Phase("d", (proposal,)),))))), "azr"))
 
-    assert "def f(x): return x + 41" in text
+    assert packs["index"]["goalposts"][0]["id"] == "deduction proposals"
+    assert packs["pack-0"]["cards"][0]["program"] == "def f(x): return x + 41"
 
 
 @pytest.mark.slow
 def test_two_hundred_iterations_stay_under_five_megabytes_and_say_what_is_left_out(
     make_run: Callable[..., Journal],
 ) -> None:
-    source = page(make_run(steps=200, goalposts=1500, tries=10), [], "long")
+    source = shown(make_run(steps=200, goalposts=1500, tries=10), "long")
 
     assert len(source.encode()) < 5_000_000
-    assert re.search(r"[\d,]+ more goalposts left out to keep this page small", source)
+    assert re.search(r"[\d,]+ proposals of [\d,]+ are counted but left out to keep this page small", source)
 
 
 def test_one_endless_line_does_not_swell_the_page() -> None:
-    assert len(page(attacked("x" * 1_000_000), [], "long")) < 500_000
+    assert len(shown(attacked("x" * 1_000_000), "long")) < 500_000
 
 
 def test_the_report_is_written_into_the_run(tmp_path: Path, run: Journal) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gasp_rl.report.html import Html, details, el, join, table
-from gasp_rl.report.numbers import Point
+from gasp_rl.report.numbers import Estimate, Point
 
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 38, 74, 12, 26
@@ -42,8 +42,10 @@ class Axis:
         return f"{value:.1%}" if self.percent else f"{value:,.4g}"
 
 
-def line_chart(title: str, meaning: str, series: Sequence[Series], axis: Axis | None = None) -> Html:
-    """Curves over iterations, their values in a folded table. Without a point, it says so."""
+def line_chart(
+    title: str, meaning: str, series: Sequence[Series], axis: Axis | None = None, across: str = "iteration"
+) -> Html:
+    """Curves over iterations, or whatever is counted across, their values in a folded table. Without a point, it says so."""
     shown = [s for s in series if s.points]
     if not shown:
         return el("figure", el("figcaption", el("b", title)), el("p", "No data yet.", class_="empty"), class_="chart")
@@ -56,13 +58,13 @@ def line_chart(title: str, meaning: str, series: Sequence[Series], axis: Axis | 
         el(
             "svg",
             *_grid(axis, last),
-            *(_curve(s, axis, last) for s in shown),
+            *(_curve(s, axis, last, across) for s in shown),
             *_names(shown, axis),
             viewBox=f"0 0 {WIDTH} {HEIGHT}",
             role="img",
             aria_label=f"{title}: " + "; ".join(_spoken(s, axis) for s in shown),
         ),
-        details("Numbers", _numbers(title, shown, axis)),
+        details("Numbers", _numbers(title, shown, axis, across)),
         class_="chart",
     )
 
@@ -90,6 +92,18 @@ def histogram(counts: Sequence[int], accepted: range, colour: str, label: str) -
     spoken = ", ".join(f"{i} right: {count}" for i, count in enumerate(counts))
     size = f"0 0 {len(counts) * (width + 3)} {floor + 16}"
     return el("svg", *bars, *ticks, viewBox=size, role="img", aria_label=f"{label}: {spoken}", class_="histogram")
+
+
+def interval(before: Estimate, after: Estimate) -> Html:
+    """Two estimates of a share on one line from 0 to 100 %: a bar for each interval, a dot for each value."""
+    width, height = 160, 18
+    parts = []
+    for y, found, colour in ((5, before, "base"), (13, after, "fell")):
+        low, high, value = (2 + x * (width - 4) for x in (found.interval.low, found.interval.high, found.value))
+        parts.append(el("line", x1=f"{low:.1f}", x2=f"{high:.1f}", y1=y, y2=y, class_=f"reach {colour}"))
+        parts.append(el("circle", cx=f"{value:.1f}", cy=y, r=3, class_=f"dot {colour}"))
+    rule = el("line", x1=2, x2=width - 2, y1=height / 2, y2=height / 2, class_="grid")
+    return el("svg", rule, *parts, viewBox=f"0 0 {width} {height}", class_="interval", aria_hidden="true")
 
 
 def _axis(values: Sequence[float]) -> Axis:
@@ -133,13 +147,21 @@ def _grid(axis: Axis, last: float) -> list[Html]:
     ]
     step = int(max(1.0, _round_up(last / 4)))
     marks = [
-        el("text", str(x), x=f"{_x(x, last):.1f}", y=HEIGHT - 10, text_anchor="middle", class_="tick")
+        el("text", short(x), x=f"{_x(x, last):.1f}", y=HEIGHT - 10, text_anchor="middle", class_="tick")
         for x in range(0, int(last) + 1, step)
     ]
     return [*lines, *marks]
 
 
-def _curve(series: Series, axis: Axis, last: float) -> Html:
+def short(n: float) -> str:
+    """A count in few characters: 950, 12k, 3.4M."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
+        if n >= size:
+            return f"{n / (10**3 if unit == 'k' else size):.3g}{unit}"
+    return f"{n:,.0f}"
+
+
+def _curve(series: Series, axis: Axis, last: float, across: str) -> Html:
     places = [(_x(x, last), _y(y, axis), x, y) for x, y in series.points]
     line = el(
         "polyline",
@@ -149,7 +171,7 @@ def _curve(series: Series, axis: Axis, last: float) -> Html:
     dots = [
         el(
             "circle",
-            el("title", f"{series.name}, iteration {x:g}: {axis.exact(y)}"),
+            el("title", f"{series.name}, {across} {x:,.12g}: {axis.exact(y)}"),
             cx=f"{px:.1f}",
             cy=f"{py:.1f}",
             r=2.4,
@@ -178,8 +200,8 @@ def _spoken(series: Series, axis: Axis) -> str:
     return f"{series.name} from {axis.exact(first)} to {axis.exact(last)}"
 
 
-def _numbers(title: str, series: Sequence[Series], axis: Axis) -> Html:
+def _numbers(title: str, series: Sequence[Series], axis: Axis, across: str) -> Html:
     steps = sorted({x for s in series for x, _ in s.points})
     columns = [dict(s.points) for s in series]
-    rows = [[f"{x:g}", *(axis.exact(c[x]) if x in c else "" for c in columns)] for x in steps]
-    return table(["iteration", *(s.name for s in series)], rows, caption=title)
+    rows = [[f"{x:,.12g}", *(axis.exact(c[x]) if x in c else "" for c in columns)] for x in steps]
+    return table([across, *(s.name for s in series)], rows, caption=title)

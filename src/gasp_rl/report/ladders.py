@@ -1,27 +1,24 @@
-"""The heart of the report: for each goalpost, what the teacher made of it, rung by rung, and when it fell."""
+"""The heart of the report: for each goalpost, what the teacher made of it, rung by rung, and when it fell.
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+It is kept compressed inside the page and unpacked by it when somebody looks.
+"""
+
+import base64
+import math
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from gasp_rl.report import numbers
-from gasp_rl.report.html import Html, details, el, join, table, written
-from gasp_rl.report.text import one_line
-from gasp_rl.report.words import plural
-from gasp_rl.rollout import Axis, ProblemScore, Proposal, Rejection
+from gasp_rl.report.story import Entry, Shelf, Story
+from gasp_rl.report.text import one_line, shortened, visible
+from gasp_rl.rollout import Axis, ProblemScore, Rejection
 from gasp_rl.runs.journal import GoalpostText, Journal
 
-LADDERS = 3
-"""Ladders shown per goalpost, the best first."""
-
-CHILDREN = 3
-"""Accepted proposals shown above one rung."""
-
-REJECTED = 4
-"""Rejected siblings shown in one fold."""
-
-BUDGET = 3_000_000
-"""Bytes of ladders on the page; goalposts beyond are counted, not shown."""
+ROOM = 3_600_000
+"""Characters of packs on a page, at most."""
 
 AXES = {Axis.IO: "varies the instances", Axis.F: "varies the function"}
 
@@ -39,254 +36,245 @@ WHY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A proposal and the iteration it was written in."""
+class Outline(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A goalpost as the list shows it."""
 
-    step: int
-    proposal: Proposal
+    id: str
+    gist: str = ""
+    difficulty: str = ""
+    free: bool = False
+    """Not a goalpost: proposals that nothing guided."""
+    draws: int = 0
+    """Of the trained model."""
+    solves: int = 0
+    first: int = 0
+    """Iteration of the first solve; 0: none."""
+    written: dict[str, int] = {}
+    accepted: dict[str, int] = {}
+    axes: dict[str, int] = {}
+    why: dict[str, int] = {}
+    height: int = 0
+    """Rungs of its highest ladder."""
+    left_out: int = 0
+    """Proposals that are counted but whose text is not on the page."""
+
+
+class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One update, as a ladder shows it."""
+
+    phase: str
+    reward: float | None
+    rollouts: int
+    tokens: int
+    skipped: bool = False
+
+
+class Index(msgspec.Struct, frozen=True):
+    """What the page unpacks first."""
+
+    goalposts: tuple[Outline, ...]
+    rungs: tuple[str, ...]
+    axes: dict[str, str]
+    why: dict[str, str]
+    public_pairs: int
+    updates: dict[str, tuple[Learned, ...]]
+    """By iteration."""
+    iterations: int
+
+
+class Pack(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the page unpacks where somebody looks at a goalpost."""
+
+    statement: str
+    source: str
+    history: tuple[tuple[int, int, int], ...]
+    """Iteration, confirmed solves, draws, of each evaluation."""
+    proof: str
+    """A program of the first evaluation that solved it."""
+    cards: tuple[msgspec.Raw, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Everything written for one goalpost."""
+    """Everything written for one goalpost, the most telling first."""
 
     goalpost: GoalpostText
-    roots: tuple[Written, ...]
-    """First rungs, made from the goalpost itself."""
-    above: dict[str, list[Written]]
-    """By the id of what they were made from."""
+    shelf: Shelf
     history: Sequence[tuple[int, ProblemScore]]
-    public_pairs: int
-    """How many pairs of a proposal the student was shown."""
+    entries: tuple[Entry, ...]
+    height: int
 
     @property
     def solves(self) -> int:
         return sum(score.confirmed for step, score in self.history if step > 0)
 
-    def height(self, written: Written) -> int:
-        """Accepted rungs from here up."""
-        if not written.proposal.accepted:
-            return 0
-        return 1 + max((self.height(child) for child in self.above.get(written.proposal.id, ())), default=0)
 
-
-def families(journal: Journal) -> list[Family]:
-    """One per goalpost, those that fell first, then by how high their ladders reach."""
-    roots: dict[str, list[Written]] = {}
-    above: dict[str, list[Written]] = {}
-    for iteration in journal.iterations:
-        for proposal in (p for phase in iteration.phases for p in phase.proposals if p.goalpost):
-            made_from = roots if proposal.parent == proposal.goalpost else above
-            made_from.setdefault(proposal.parent, []).append(Written(iteration.step, proposal))
-
+def families(story: Story, journal: Journal) -> list[Family]:
+    """One per goalpost, those that fell first, then by how high their ladders reach; or one per kind of free proposal."""
     known = {g.id: g for g in (journal.started.goalposts if journal.started else ())}
-    public_pairs = numbers.public_pairs(journal)
     history = numbers.score_history(journal)
-    ids = dict.fromkeys([*known, *roots])
-    found = [
-        Family(known.get(i, GoalpostText(i, "")), tuple(roots.get(i, ())), above, history.get(i, ()), public_pairs)
-        for i in ids
-    ]
-    return sorted(found, key=lambda f: (-f.solves, -max((f.height(r) for r in f.roots), default=0)))
+    ids = dict.fromkeys([*known, *history, *(goalpost for goalpost in story.shelves if goalpost)])
+    found = [_family(known.get(i, GoalpostText(i, "")), story.shelves.get(i, Shelf()), history.get(i, ())) for i in ids]
+    guided = sorted(found, key=lambda f: (-f.solves, -f.height))
+    return guided + [_family(GoalpostText("", ""), _of_rung(story.shelves[""], rung), ()) for rung in _free(story)]
 
 
-def ladders(journal: Journal) -> Html:
-    """Families until the budget is spent. A run without goalposts shows what was proposed freely."""
-    shown: list[Html] = []
-    left = BUDGET
-    found = families(journal)
-    if not found:
-        return _free(journal)
-    for family in found:
-        card = _family(family, journal, unfolded=not shown)
-        if len(card.source) > left:
-            break
-        left -= len(card.source)
-        shown.append(card)
-
-    omitted = len(found) - len(shown)
-    more = el("p", f"{plural(omitted, 'more goalpost')} left out to keep this page small.", class_="note")
-    return join([*shown, more if omitted else None])
+def _free(story: Story) -> list[str]:
+    return list(story.shelves[""].written) if "" in story.shelves else []
 
 
-def _free(journal: Journal) -> Html:
-    """The latest accepted proposals of each kind, where nothing guided them."""
-    latest = [Written(i.step, p) for i in reversed(journal.iterations) for p in i.accepted]
-    alone = Family(GoalpostText("", ""), (), {}, (), numbers.public_pairs(journal))
-    shown = [w for kind in numbers.rungs(journal) for w in [w for w in latest if w.proposal.rung == kind][:LADDERS]]
-    return join([_rung(w, alone) for w in shown] or [el("p", "Nothing has been accepted yet.", class_="empty")])
-
-
-def _family(family: Family, journal: Journal, *, unfolded: bool) -> Html:
-    accepted = sorted(
-        (r for r in family.roots if r.proposal.accepted), key=lambda r: (-family.height(r), -r.proposal.reward, -r.step)
+def _of_rung(shelf: Shelf, rung: str) -> Shelf:
+    """The part of one kind, the latest first."""
+    accepted, rejected = (
+        [e for e in reversed(entries) if e.rung == rung] for entries in (shelf.accepted, shelf.rejected)
     )
-    rejected = [r for r in family.roots if not r.proposal.accepted]
-    goalpost = family.goalpost
-    return details(
-        join(
-            [
-                el("span", one_line(goalpost.id, 80), class_="id"),
-                el("span", one_line(goalpost.statement, 90), class_="gist"),
-                el("span", *_badges(family, journal), class_="badges"),
-            ]
-        ),
-        el(
-            "div",
-            el("h4", "Goalpost"),
-            written(goalpost.statement or "(its statement was not recorded)", 4000),
-            _evidence(family.history),
-            class_="step goal",
-        ),
-        *(_rung(r, family) for r in accepted[:LADDERS]),
-        _left_out(len(accepted) - LADDERS, "more accepted here"),
-        _rejected(rejected, "for this goalpost"),
-        class_="family",
-        open="" if unfolded else None,
-    )
+    part = Shelf(accepted[:200], rejected[:40])
+    part.written[rung], part.kept[rung] = shelf.written[rung], shelf.kept[rung]
+    for entry in rejected:
+        if entry.why:
+            part.why[entry.why.value] += 1
+    return part
 
 
-def _badges(family: Family, journal: Journal) -> list[Html]:
-    """What is known of it at a glance."""
-    draws = sum(score.samples for step, score in family.history if step > 0)
-    if family.solves:
-        fate = el("span", f"fell: {family.solves} of {draws:,} draws", class_="badge fell")
-    elif draws:
-        fate = el("span", f"0 of {draws:,} draws", class_="badge")
-    else:
-        fate = el("span", "not drawn yet", class_="badge")
-    counts = Counter(w.proposal.rung for w in _climbed(family.roots, family))
-    colours = rung_colours(journal)
-    return [fate] + [
-        el("span", plural(counts[rung], rung), class_=f"badge {colours[rung]}") for rung in colours if counts[rung]
-    ]
+def _family(goalpost: GoalpostText, shelf: Shelf, history: Sequence[tuple[int, ProblemScore]]) -> Family:
+    above: dict[str, list[Entry]] = {}
+    for entry in shelf.accepted:
+        above.setdefault(entry.parent, []).append(entry)
+    heights: dict[str, int] = {}
+    for entry in reversed(shelf.accepted):  # what is made from it comes later
+        heights[entry.id] = 1 + max((heights.get(child.id, 0) for child in above.get(entry.id, ())), default=0)
+    if not goalpost.id:
+        return Family(goalpost, shelf, history, (*shelf.accepted, *shelf.rejected), 0)
+
+    failed: dict[tuple[str, int], list[Entry]] = {}
+    for entry in shelf.rejected:
+        failed.setdefault((entry.parent, entry.step), []).append(entry)
+    ordered: list[Entry] = []
+    climbed: set[str] = set()
+
+    def climb(entry: Entry) -> None:
+        """It, its failed siblings, and what stands on it."""
+        if entry.id in climbed:
+            return
+        climbed.add(entry.id)
+        ordered.append(entry)
+        ordered.extend(failed.pop((entry.parent, entry.step), ()))
+        for child in sorted(above.get(entry.id, ()), key=lambda c: -c.reward):
+            climb(child)
+        ordered.extend(failed.pop((entry.id, entry.step), ()))
+
+    roots = [entry for entry in shelf.accepted if entry.parent == goalpost.id]
+    for root in sorted(roots, key=lambda r: (-heights[r.id], -r.reward, -r.step)):
+        climb(root)
+    for entry in shelf.accepted:
+        climb(entry)  # those whose parent is not known
+    ordered.extend(entry for entries in reversed(failed.values()) for entry in entries)
+    return Family(goalpost, shelf, history, tuple(ordered), max(heights.values(), default=0))
 
 
-def rung_colours(journal: Journal) -> dict[str, str]:
-    """A class of the style sheet for each rung, in order of the ladder."""
-    return {rung: f"c{i % 4 + 1}" for i, rung in enumerate(numbers.rungs(journal))}
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """All of it, ready for the page."""
+
+    index: str
+    packs: tuple[str, ...]
+    goalposts: int
+    left_out: int
+    """Proposals whose texts are not on the page."""
 
 
-def _climbed(roots: Iterable[Written], family: Family) -> Iterable[Written]:
-    for root in roots:
-        if root.proposal.accepted:
-            yield root
-            yield from _climbed(family.above.get(root.proposal.id, ()), family)
+def packed(story: Story, journal: Journal, room: int = ROOM) -> Packed:
+    """Index and packs as base64 of deflated JSON. Each goalpost gets a fair share of the room; what is left out is counted."""
+    found = families(story, journal)
+    wanted = [sum(len(entry.packed) for entry in family.entries) for family in found]
+    ratio = 1.0
+    while True:
+        shares = _shares(wanted, room * ratio)
+        kept = [_within(family.entries, share) for family, share in zip(found, shares, strict=True)]
+        packs = tuple(_encoded(_pack(family, entries)) for family, entries in zip(found, kept, strict=True))
+        left = [sum(f.shelf.written.values()) - len(entries) for f, entries in zip(found, kept, strict=True)]
+        outlines = tuple(_outline(family, n) for family, n in zip(found, left, strict=True))
+        index = _encoded(_index(outlines, journal))
+        size = len(index) + sum(map(len, packs))
+        if size <= room or not any(kept):
+            return Packed(index, packs, len(found), sum(left))
+        ratio *= 0.9 * room / size
 
 
-def _rung(found: Written, family: Family, depth: int = 1) -> Html:
-    """An accepted proposal, with the rungs above it inside its own box."""
-    p = found.proposal
-    children = family.above.get(p.id, [])
-    accepted = sorted((c for c in children if c.proposal.accepted), key=lambda c: -c.proposal.reward)
-    return el(
-        "div",
-        el(
-            "h4",
-            el("span", p.rung.capitalize(), class_="rung"),
-            f" iteration {found.step}",
-            f" · {AXES[p.axis]}" if p.axis else None,
-        ),
-        meter(p),
-        written(p.message, 1500, class_="message"),
-        el("div", written(p.program, 3000, class_="program"), pairs(p, family.public_pairs), class_="facts"),
-        *(_rung(child, family, depth + 1) for child in accepted[:CHILDREN]),
-        _left_out(len(accepted) - CHILDREN, "more accepted above this one"),
-        _rejected([c for c in children if not c.proposal.accepted], "above this one"),
-        class_=f"step c{(depth - 1) % 4 + 1}",
-    )
+def _shares(wanted: Sequence[int], room: float) -> list[float]:
+    """What each may have: all that it wants where there is enough for everybody, else as much as any other."""
+    shares = [0.0] * len(wanted)
+    for done, place in enumerate(sorted(range(len(wanted)), key=lambda i: wanted[i])):
+        shares[place] = min(wanted[place], room / (len(wanted) - done))
+        room -= shares[place]
+    return shares
 
 
-def meter(p: Proposal) -> Html | None:
-    """K of N as filled and empty dots, and the reward it earned."""
-    if not p.tries:
-        return None
-    return el(
-        "p",
-        el("span", "●" * p.passes, el("i", "●" * (p.tries - p.passes)), class_="dots", aria_hidden="true")
-        if p.tries <= 20
-        else None,
-        f" solved {p.passes} of {p.tries} times · reward {p.reward:+.2f}",
-        class_="meter",
+def _within(entries: Sequence[Entry], share: float) -> Sequence[Entry]:
+    for place, entry in enumerate(entries):
+        share -= len(entry.packed)
+        if share < 0:
+            return entries[:place]
+    return entries
+
+
+def _encoded(value: Index | Pack) -> str:
+    return base64.b64encode(zlib.compress(msgspec.json.encode(value), 6)).decode()
+
+
+def _pack(family: Family, entries: Sequence[Entry]) -> Pack:
+    proof = next((s.program for step, s in family.history if step > 0 and s.confirmed and s.program), "")
+    return Pack(
+        visible(shortened(family.goalpost.statement, 6000)),
+        one_line(family.goalpost.source, 80),
+        tuple((step, score.confirmed, score.samples) for step, score in family.history),
+        visible(proof),
+        tuple(msgspec.Raw(entry.card) for entry in entries),
     )
 
 
-def pairs(p: Proposal, shown: int) -> Html | None:
-    """Inputs and outputs: those the student saw, then those that judged it."""
-    if not p.pairs:
-        return None
-    rows = [
-        [
-            "shown" if i < shown else "hidden",
-            el("code", one_line(pair.input, 160)),
-            el("code", one_line(pair.output, 160)),
-        ]
-        for i, pair in enumerate(p.pairs[:10])
-    ]
-    return table(["", "input", "output"], rows, label="Inputs and outputs")
+def _outline(family: Family, left_out: int) -> Outline:
+    trained = [(step, score) for step, score in family.history if step > 0]
+    kind = next(iter(family.shelf.written), "")
+    free = not family.goalpost.id
+    return Outline(
+        visible(f"{kind} proposals" if free else family.goalpost.id[:200]),
+        one_line(family.goalpost.statement, 140),
+        one_line(family.goalpost.difficulty, 30),
+        free,
+        sum(score.samples for _, score in trained),
+        family.solves,
+        next((step for step, score in trained if score.confirmed), 0),
+        {visible(rung): n for rung, n in family.shelf.written.items()},
+        {visible(rung): n for rung, n in family.shelf.kept.items()},
+        dict(family.shelf.axes),
+        dict(family.shelf.why),
+        family.height,
+        left_out,
+    )
 
 
-def _evidence(history: Sequence[tuple[int, ProblemScore]]) -> Html | None:
-    """The goalpost's own solves over time, and one program as proof."""
-    if not history:
-        return None
-    cells = [
-        el(
-            "li",
-            el("b", str(score.confirmed)),
-            el("span", f"it. {step}" if step else "base"),
-            class_="hit" if score.confirmed else None,
-            title=f"iteration {step}: {score.confirmed} of {score.samples} draws solved it",
+def _index(outlines: tuple[Outline, ...], journal: Journal) -> Index:
+    updates = {
+        str(iteration.step): tuple(
+            Learned(
+                visible(p.name),
+                round(p.update.mean_reward, 3) if math.isfinite(p.update.mean_reward) else None,
+                p.update.rollouts,
+                p.update.tokens,
+                p.update.skipped,
+            )
+            for p in iteration.phases
+            if p.update
         )
-        for step, score in history
-    ]
-    proof = next((score.program for _, score in reversed(history) if score.confirmed and score.program), "")
-    return join(
-        [
-            el("p", f"Draws that solved it, of {history[-1][1].samples} at each evaluation:", class_="quiet"),
-            el("ol", *cells, class_="history"),
-            details("A program that solves it", written(proof, 4000, class_="program")) if proof else None,
-        ]
+        for iteration in journal.iterations
+    }
+    return Index(
+        outlines,
+        tuple(visible(rung) for rung in numbers.rungs(journal)),
+        {axis.value: words for axis, words in AXES.items()},
+        {reason.value: words for reason, words in WHY.items()},
+        numbers.public_pairs(journal),
+        updates,
+        max((i.step for i in journal.iterations), default=0),
     )
-
-
-def _rejected(rejected: Sequence[Written], where: str) -> Html | None:
-    """Failed siblings, folded, with the reasons in the summary."""
-    if not rejected:
-        return None
-    reasons = Counter(WHY[w.proposal.rejection] for w in rejected if w.proposal.rejection)
-    words = ", ".join(f"{count} {why}" for why, count in reasons.most_common())
-    return details(
-        f"{len(rejected)} rejected {where}: {words}",
-        *(_failure(w) for w in _varied(rejected)[:REJECTED]),
-        _left_out(len(rejected) - REJECTED, "more"),
-        class_="rejected",
-    )
-
-
-def _varied(rejected: Sequence[Written]) -> list[Written]:
-    """The latest of each reason first, so that a short list shows every reason."""
-    seen: Counter[Rejection | None] = Counter()
-    ranked: list[tuple[int, int, Written]] = []
-    for place, w in enumerate(reversed(rejected)):
-        seen[w.proposal.rejection] += 1
-        ranked.append((seen[w.proposal.rejection], place, w))
-    return [w for _, _, w in sorted(ranked, key=lambda item: item[:2])]
-
-
-def _failure(w: Written) -> Html:
-    p = w.proposal
-    why = WHY[p.rejection] if p.rejection else ""
-    return el(
-        "div",
-        el("p", el("b", why), f" · iteration {w.step}", f" · {one_line(p.detail, 200)}" if p.detail else None),
-        meter(p),
-        written(p.message or p.text, 600),
-        written(p.program, 1000, class_="program") if p.program else None,
-        class_="failure",
-    )
-
-
-def _left_out(count: int, what: str) -> Html | None:
-    return el("p", f"{count} {what}, not shown.", class_="note") if count > 0 else None

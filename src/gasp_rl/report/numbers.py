@@ -2,12 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean
 
-from gasp_rl.rollout import Answer, Evaluation, Judgement, Phase, ProblemScore, Proposal, Rejection
+from gasp_rl.bootstrap import Interval, bootstrap_interval
+from gasp_rl.rollout import Answer, Evaluation, Judgement, Phase, ProblemScore, Proposal, Rejection, UpdateStats
 from gasp_rl.runs.journal import Journal
-from gasp_rl.stats import mean_pass_at_k, paired_exact_test
+from gasp_rl.runs.metrics import Measurement
+from gasp_rl.stats import mean_pass_at_k, paired_exact_test, pass_at_k
 
 GOALPOSTS = "goalposts"
 MATCHED_BASE = "matched_base"
@@ -240,3 +244,125 @@ def score_history(journal: Journal) -> dict[str, list[tuple[int, ProblemScore]]]
         for score in evaluation.scores:
             history.setdefault(score.problem, []).append((evaluation.step, score))
     return history
+
+
+def goalposts_over_tokens(journal: Journal) -> list[Point]:
+    """(tokens sampled to learn from, goalposts solved so far) at each evaluation of the goalposts."""
+    spent = {0: 0}
+    for iteration in journal.iterations:
+        before = spent[max(spent)]
+        spent[iteration.step] = before + sum(phase.sampled_tokens for phase in iteration.phases)
+    _, ever = goalposts_over_time(journal)
+    return [(float(spent[int(step)]), solved) for step, solved in ever if int(step) in spent]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """pass@k of the first and the last evaluation of one split, over the same problems."""
+
+    k: int
+    problems: int
+    before: Estimate
+    after: Estimate
+    change: Estimate
+    """Paired by problem."""
+
+
+def gains(journal: Journal, split: str) -> list[Gain]:
+    """For every k that both evaluations have samples for; none until the trained model was evaluated too."""
+    evaluations = of_split(journal, split)
+    if len(evaluations) < 2 or evaluations[0].step > 0:
+        return []
+    first, last = ({s.problem: s for s in e.scores} for e in (evaluations[0], evaluations[-1]))
+    ks = journal.started.config.evaluate.ks if journal.started else (1,)
+    found = []
+    for k in ks:
+        both = [p for p in first if p in last and min(first[p].samples, last[p].samples) >= k]
+        if both:
+            before, after = (
+                tuple(pass_at_k(scores[p].samples, scores[p].passes, k) for p in both) for scores in (first, last)
+            )
+            halves = tuple((a - b + 1) / 2 for a, b in zip(after, before, strict=True))
+            change = _estimate(halves)
+            found.append(
+                Gain(
+                    k,
+                    len(both),
+                    _estimate(before),
+                    _estimate(after),
+                    Estimate(2 * change.value - 1, Interval(2 * change.interval.low - 1, 2 * change.interval.high - 1)),
+                )
+            )
+    return found
+
+
+@lru_cache(maxsize=64)
+def _estimate(values: tuple[float, ...]) -> Estimate:
+    """Of a watched run the same is asked again and again."""
+    return Estimate(fmean(values), bootstrap_interval(values))
+
+
+def by_difficulty_over_time(journal: Journal) -> dict[str, list[Point]]:
+    """Share of draws that solved the goalposts of each difficulty, where a difficulty is known."""
+    known = {g.id: g.difficulty for g in (journal.started.goalposts if journal.started else ())}
+    found: dict[str, list[Point]] = {name: [] for name in sorted({name for name in known.values() if name})}
+    for evaluation in of_split(journal, GOALPOSTS):
+        for name, points in found.items():
+            scores = [s for s in evaluation.scores if known.get(s.problem) == name]
+            if samples := sum(s.samples for s in scores):
+                points.append((float(evaluation.step), sum(s.confirmed for s in scores) / samples))
+    return found
+
+
+def tries_over_time(journal: Journal, rung: str) -> list[Point]:
+    """Mean pass rate of the student on the candidates it tried: is the teacher in the band?"""
+    points = []
+    for iteration in journal.iterations:
+        tried_ones = [p for phase in iteration.phases for p in phase.proposals if p.rung == rung and p.tries]
+        if tried_ones:
+            points.append((float(iteration.step), fmean(p.passes / p.tries for p in tried_ones)))
+    return points
+
+
+def update_over_time(journal: Journal, phase: str, quantity: Callable[[UpdateStats], float]) -> list[Point]:
+    """Of the updates that were made: one that was skipped has no figures."""
+    return [
+        (float(iteration.step), value)
+        for iteration in journal.iterations
+        for found in iteration.phases
+        if found.name == phase and found.update is not None and not found.update.skipped
+        if math.isfinite(value := quantity(found.update))
+    ]
+
+
+def dissimilarity_over_time(journal: Journal, phase: str) -> list[Point]:
+    return [
+        (float(iteration.step), found.dissimilarity)
+        for iteration in journal.iterations
+        for found in iteration.phases
+        if found.name == phase and any(p.accepted for p in found.proposals)
+    ]
+
+
+def measured_over_time(
+    measurements: Iterable[Measurement], phase: str, quantity: Callable[[Measurement], float]
+) -> list[Point]:
+    """Summed over the parts of a phase within one iteration."""
+    sums: dict[int, float] = {}
+    for m in measurements:
+        if m.phase == phase:
+            sums[m.step] = sums.get(m.step, 0.0) + quantity(m)
+    return [(float(step), total) for step, total in sorted(sums.items())]
+
+
+def memory_over_time(measurements: Iterable[Measurement]) -> list[Point]:
+    most: dict[int, float] = {}
+    for m in measurements:
+        most[m.step] = max(most.get(m.step, 0.0), m.memory_mb)
+    return [(float(step), value) for step, value in sorted(most.items())]

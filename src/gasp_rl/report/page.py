@@ -1,30 +1,63 @@
 """The report: one page that needs nothing else. Paragraphs from journal to HTML, each a pure function."""
 
+import base64
+import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 
-from gasp_rl.config import Band
+from gasp_rl.config import Band, RunConfig
 from gasp_rl.report import numbers, words
-from gasp_rl.report.charts import Axis, Series, histogram, line_chart
+from gasp_rl.report.charts import Axis, Series, histogram, interval, line_chart, short
 from gasp_rl.report.html import Child, Html, details, el, join, table, written
-from gasp_rl.report.ladders import WHY, ladders, rung_colours
+from gasp_rl.report.ladders import WHY, Packed, packed
+from gasp_rl.report.numbers import Estimate
+from gasp_rl.report.reproduce import reproduction
+from gasp_rl.report.story import Sample, Story
 from gasp_rl.report.text import one_line
 from gasp_rl.report.words import brief, duration, plural, probability
-from gasp_rl.rollout import Answer, Judgement, ProblemScore, Proposal, Rejection
+from gasp_rl.rollout import Judgement, ProblemScore, Proposal, Rejection, UpdateStats
 from gasp_rl.runs.directory import encode_config
-from gasp_rl.runs.journal import Journal
+from gasp_rl.runs.health import FALLING, Reading, Signal
+from gasp_rl.runs.journal import Journal, Started
 from gasp_rl.runs.ledger import Cost, Ledger, ledger
 from gasp_rl.runs.metrics import Measurement
 
 SHARE = Axis(0.0, 1.0, 0.25, percent=True)
 
-ANSWERS = 2
-"""Sample answers per kind and judgement."""
+
+def rung_colours(journal: Journal) -> dict[str, str]:
+    """A class of the style sheet for each rung, in order of the ladder."""
+    return {rung: f"c{i % 4 + 1}" for i, rung in enumerate(numbers.rungs(journal))}
 
 
-def page(journal: Journal, measurements: Sequence[Measurement], name: str) -> str:
-    """The whole document. Its policy forbids scripts and the network, should an escape ever be missing."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that a page is made of."""
+
+    story: Story
+    measurements: Sequence[Measurement] = ()
+    name: str = ""
+    recipe: RunConfig | None = None
+    """The settings of the run's recipe as this version has them, to say what was changed."""
+
+
+def page(told: Told, version: str = "") -> str:
+    """The whole document. Its policy knows one script and one style sheet, by their hashes, and no network.
+
+    With a version the page is a watched one: it may ask where it came from for a newer one.
+    """
+    journal = told.story.journal
+    script, style = _resource("page.js"), _resource("style.css")
+    asking = "; connect-src 'self'" if version else ""
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
+        f"form-action 'none'{asking}"
+    )
+    found = packed(told.story, journal)
+    packs = {"index": found.index} | {f"pack-{place}": pack for place, pack in enumerate(found.packs)}
     return (
         "<!doctype html>\n"
         + el(
@@ -33,75 +66,125 @@ def page(journal: Journal, measurements: Sequence[Measurement], name: str) -> st
                 "head",
                 el("meta", charset="utf-8"),
                 el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-                el("meta", name="color-scheme", content="light dark"),
-                el(
-                    "meta",
-                    http_equiv="Content-Security-Policy",
-                    content="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
-                ),
-                el("title", f"{one_line(name, 80)} · gasp report"),
-                Html(f"<style>{_style()}</style>"),
+                el("meta", http_equiv="Content-Security-Policy", content=policy),
+                el("title", f"{one_line(told.name, 80)} · gasp report"),
+                Html(f"<style>{style}</style>"),
             ),
-            el("body", _header(journal, name), el("main", *_sections(journal, measurements)), _footer(journal)),
+            el(
+                "body",
+                el("a", "Skip to the ladders", href="#ladders", class_="skip"),
+                _header(journal, told.name),
+                el("main", *_sections(told, journal, found)),
+                _footer(journal),
+                el(
+                    "div",
+                    *(el("script", data, type="text/plain", id=place) for place, data in packs.items()),
+                    data_part="packs",
+                    hidden="",
+                ),
+                Html(f"<script>{script}</script>"),
+                data_version=version or None,
+            ),
             lang="en",
         ).source
         + "\n"
     )
 
 
-def _style() -> str:
-    return resources.files("gasp_rl.report").joinpath("style.css").read_text(encoding="utf-8")
+def _resource(name: str) -> str:
+    return resources.files("gasp_rl.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(source: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
 
 
 def _header(journal: Journal, name: str) -> Html:
     links = [
-        ("how", "How it went"),
-        ("teacher", "The teacher"),
+        ("overview", "Overview"),
         ("ladders", "Ladders"),
-        ("answers", "Answers"),
-        ("cost", "Cost"),
-        ("settings", "Settings"),
+        ("student", "Student"),
+        ("health", "Health"),
+        ("reproduce", "Reproduce"),
     ]
     return el(
         "header",
         el(
-            "p",
-            el("b", "gasp"),
-            f" {one_line(name, 80)}",
-            el("span", one_line(words.ending(journal), 120), class_="state"),
-            class_="run",
+            "div",
+            el(
+                "p",
+                el("b", "gasp"),
+                f" {one_line(name, 80)}",
+                el("span", one_line(words.ending(journal), 120), class_="state"),
+                class_="run",
+                data_part="standing",
+            ),
+            el("button", "◐ auto", type="button", id="theme"),
+            class_="bar",
         ),
-        el("h1", words.headline(journal)),
-        *(el("p", one_line(note, 300), class_="note") for note in journal.notes),
+        el(
+            "div",
+            el("h1", words.headline(journal)),
+            *(el("p", one_line(note, 300), class_="note") for note in journal.notes),
+            data_part="headline",
+        ),
         el("nav", *(el("a", text, href=f"#{anchor}") for anchor, text in links), aria_label="Sections"),
     )
 
 
-def _sections(journal: Journal, measurements: Sequence[Measurement]) -> list[Html]:
+def _sections(told: Told, journal: Journal, found: Packed) -> list[Html]:
     return [
-        _tiles(journal, measurements),
-        _section("how", "How it went", "", _remarks(journal), _curves(journal), _history(journal)),
         _section(
-            "teacher",
-            "What became of the teacher’s proposals",
-            "A proposal is kept if it can be read, runs, gives the same twice, is new, and the student solves it "
-            "sometimes: neither too often nor never.",
+            "overview",
+            "Overview",
+            "",
+            _tiles(journal, told.measurements),
+            _remarks(told, journal),
+            _progress(journal),
+            _gains(journal),
+            _history(journal),
+            el("h3", "What became of the teacher’s proposals"),
+            el(
+                "p",
+                "A proposal is kept if it can be read, runs, gives the same twice, is new, and the student solves it "
+                "sometimes: neither too often nor never.",
+                class_="lead",
+            ),
             *_funnels(journal),
+            el("h3", "What it cost"),
+            el(
+                "p",
+                "Sampling and updating are the model’s time; the programs’ is CPU time, spent while it samples.",
+                class_="lead",
+            ),
+            _costs(ledger(journal, told.measurements)),
         ),
-        _section(
-            "ladders",
-            "Ladders",
-            "What the teacher made of each goalpost, and what it built on that. Goalposts that fell come first.",
-            ladders(journal),
+        el(
+            "section",
+            el("h2", "Ladders", id="ladders-title"),
+            el(
+                "p",
+                "What the teacher made of each goalpost, what it built on that, what was rejected on the way, and when "
+                "the goalpost fell.",
+                class_="lead",
+            ),
+            el(
+                "p",
+                f"{plural(found.left_out, 'proposal')} of {sum(1 for _ in numbers.proposals(journal)):,} are counted "
+                "but left out to keep this page small.",
+                class_="note",
+                id="left-out",
+            )
+            if found.left_out
+            else None,
+            el("noscript", el("p", "The ladders are unpacked by a script of this page, which is off.", class_="note")),
+            el("div", id="ladder-view"),
+            id="ladders",
+            aria_labelledby="ladders-title",
         ),
-        _section("answers", "What the student answered", "A few of its latest answers.", _answers(journal)),
-        _section(
-            "cost",
-            "What it cost",
-            "Sampling and updating are the model’s time; the programs’ is CPU time, spent while it samples.",
-            _costs(ledger(journal, measurements)),
-        ),
-        _section("settings", "Settings and versions", "", _settings(journal)),
+        _section("student", "Student", "", _learning(journal), el("h3", "Some of its latest answers"), _answers(told)),
+        _section("health", "Health", "", _health(told, journal)),
+        _section("reproduce", "Reproduce", "", _reproduce(journal, told.recipe)),
     ]
 
 
@@ -113,6 +196,7 @@ def _section(anchor: str, title: str, lead: str, *children: Child) -> Html:
         *children,
         id=anchor,
         aria_labelledby=f"{anchor}-title",
+        data_part=anchor,
     )
 
 
@@ -169,28 +253,41 @@ def _validation_tile(journal: Journal) -> Html:
 
 def _cost_tile(journal: Journal, measurements: Sequence[Measurement]) -> Html:
     seconds = sum(m.seconds for m in measurements)
-    return _tile(
-        "Tokens sampled", _short(numbers.sampled_tokens(journal)), f"in {duration(seconds)}" if seconds else ""
-    )
+    return _tile("Tokens sampled", short(numbers.sampled_tokens(journal)), f"in {duration(seconds)}" if seconds else "")
 
 
-def _curves(journal: Journal) -> Html:
-    """Six views of the run over its iterations."""
+def _charts(*charts: Html) -> Html:
+    return el("div", *charts, class_="charts")
+
+
+def _progress(journal: Journal) -> Html:
+    """Goalposts and validation problems over the run."""
     colours = rung_colours(journal)
     now, ever = numbers.goalposts_over_time(journal)
     compared = numbers.comparison(journal)
-    base = [(x, float(len(compared.base))) for x, _ in (ever[0], ever[-1])] if compared and ever else []
+    spent = numbers.goalposts_over_tokens(journal)
+    base = float(len(compared.base)) if compared else 0.0
     ks = journal.started.config.evaluate.ks if journal.started else ()
-    return el(
-        "div",
+    return _charts(
         line_chart(
             "Goalposts solved",
-            "so far and each time",
+            "so far and each time, over iterations",
             [
                 Series("so far", ever, "fell"),
                 Series("each time", now, "soft"),
-                Series("base", base, "base", dashed=True),
+                Series("base", [(x, base) for x, _ in (ever[0], ever[-1])] if compared and ever else [], "base", True),
             ],
+        ),
+        line_chart(
+            "Goalposts solved",
+            "so far, over tokens sampled to learn from",
+            [
+                Series("so far", spent, "fell"),
+                Series(
+                    "base", [(x, base) for x, _ in (spent[0], spent[-1])] if compared and spent else [], "base", True
+                ),
+            ],
+            across="tokens",
         ),
         line_chart(
             "Validation pass@k",
@@ -206,13 +303,72 @@ def _curves(journal: Journal) -> Html:
             "proposals per iteration",
             [Series(rung, numbers.accepted_over_time(journal, rung), colours[rung]) for rung in colours],
         ),
+    )
+
+
+def _gains(journal: Journal) -> Html | None:
+    """pass@k of the untrained and of the trained model, with intervals."""
+    rows = [
+        (name, gain)
+        for split, name in ((numbers.VALIDATION, "validation"), (numbers.GOALPOSTS, "goalposts"))
+        for gain in numbers.gains(journal, split)
+    ]
+    if not rows:
+        return None
+    body: list[list[Child]] = [
+        [
+            name,
+            f"pass@{gain.k}",
+            _estimate(gain.before),
+            _estimate(gain.after),
+            interval(gain.before, gain.after),
+            _estimate(gain.change, signed=True),
+            f"{gain.problems:,}",
+        ]
+        for name, gain in rows
+    ]
+    head = ["problems", "", "before", "after", "0 to 100 %", "change", "over"]
+    return join(
+        [
+            el("h3", "pass@k before and after"),
+            table(head, body, label="pass@k before and after"),
+            el(
+                "p",
+                "[low, high]: 95 % intervals by bootstrap over problems, the change paired by problem.",
+                class_="quiet",
+            ),
+        ]
+    )
+
+
+def _estimate(found: Estimate, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    low, high = found.interval.low, found.interval.high
+    return f"{100 * found.value:{sign}.1f} % [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+
+
+def _learning(journal: Journal) -> Html:
+    colours = rung_colours(journal)
+    depths = numbers.by_difficulty_over_time(journal)
+    return _charts(
         line_chart(
             "Right answers",
-            "by kind of task",
+            "in practice, by kind of task",
             [
                 Series(kind, numbers.correct_over_time(journal, kind), f"c{i % 3 + 3}")
                 for i, kind in enumerate(numbers.kinds(journal))
             ],
+            SHARE,
+        ),
+        line_chart(
+            "Goalposts by difficulty",
+            "share of draws that solve them",
+            [Series(one_line(name, 14), depths[name], f"c{i % 5 + 1}") for i, name in enumerate(list(depths)[:5])],
+        ),
+        line_chart(
+            "Tries at candidates",
+            "mean pass rate, by rung",
+            [Series(rung, numbers.tries_over_time(journal, rung), colours[rung]) for rung in colours],
             SHARE,
         ),
         line_chart(
@@ -223,19 +379,80 @@ def _curves(journal: Journal) -> Html:
                 for name in numbers.phase_names(journal)
             ],
         ),
-        line_chart(
-            "Proposals that run",
-            "of all proposed",
-            [Series(rung, numbers.runnable_over_time(journal, rung), colours[rung]) for rung in colours],
-            SHARE,
-        ),
-        class_="charts",
     )
 
 
-def _remarks(journal: Journal) -> Html | None:
-    remarks = words.noticed(journal)
-    return el("ul", *(el("li", remark) for remark in remarks), class_="note") if remarks else None
+def _health(told: Told, journal: Journal) -> Html:
+    """What the monitor watches, with its thresholds; then what the updates and the machine say."""
+    colours = rung_colours(journal)
+    phases = numbers.phase_names(journal)
+    measured = list(dict.fromkeys(m.phase for m in told.measurements if m.step > 0))
+
+    def updates(title: str, meaning: str, quantity: Callable[[UpdateStats], float]) -> Html:
+        series = [
+            Series(name, numbers.update_over_time(journal, name, quantity), colours.get(name, "c3")) for name in phases
+        ]
+        return line_chart(title, meaning, series)
+
+    return _charts(
+        *(_signal(signal, told.story.signals) for signal in Signal),
+        updates("Entropy", "nats per sampled token, by phase", lambda u: u.entropy),
+        updates("Log-prob drift", "largest |log ratio| of learner to sampler, by phase", lambda u: u.ratio_max),
+        updates("Gradient norm", "before clipping, by phase", lambda u: u.grad_norm),
+        line_chart(
+            "Seconds",
+            "of each phase, by the wall clock",
+            [
+                Series(
+                    name,
+                    numbers.measured_over_time(told.measurements, name, lambda m: m.seconds),
+                    _phase_colour(name, i, colours),
+                )
+                for i, name in enumerate(measured[:6])
+            ],
+        ),
+        line_chart(
+            "Memory",
+            "most that the process has held, MB",
+            [Series("memory", numbers.memory_over_time(told.measurements), "c4")],
+        ),
+    )
+
+
+SIGNALS = {
+    Signal.VALID: ("Valid", "share of proposals that can be read and run"),
+    Signal.FLAT: ("Flat", "share of tried proposals solved always or never"),
+    Signal.DUPLICATES: ("Duplicates", "share of running proposals that repeat what was accepted"),
+    Signal.DISSIMILARITY: ("Dissimilarity", "of accepted proposals from those before"),
+    Signal.DISHONEST: ("Dishonest", "share of messages that do not describe their program"),
+    Signal.ENTROPY: ("Entropy left", "as a share of what training began with"),
+    Signal.REWARD: ("Reward lost", "by the student, from its best"),
+    Signal.LOG_RATIO: ("Log ratio", "largest between learner and sampler"),
+}
+
+
+def _signal(signal: Signal, readings: Sequence[Reading]) -> Html:
+    """One signal over iterations, and the threshold beyond which it means harm."""
+    title, meaning = SIGNALS[signal]
+    mine = [reading for reading in readings if reading.signal is signal]
+    values = [(float(reading.step), reading.value) for reading in mine if math.isfinite(reading.value)]
+    limit = [(x, mine[-1].alarm.threshold) for x, _ in (values[0], values[-1])] if values else []
+    alarmed = any(reading.alarming for reading in mine)
+    side = "alarm below" if signal in FALLING else "alarm above"
+    return line_chart(
+        title,
+        meaning,
+        [Series("signal", values, "c5" if alarmed else "c3"), Series(side, limit, "base", dashed=True)],
+    )
+
+
+def _remarks(told: Told, journal: Journal) -> Html | None:
+    remarks = words.noticed(journal, told.story.alarms)
+    return el("ul", *(el("li", remark) for remark in remarks), class_="remarks") if remarks else None
+
+
+def _phase_colour(name: str, place: int, colours: dict[str, str]) -> str:
+    return colours.get(name, f"c{place % 3 + 3}")
 
 
 def _some(ks: Sequence[int]) -> list[int]:
@@ -339,10 +556,19 @@ def _funnel_row(label: str, count: int, total: int, lost: str, colour: str) -> H
     return el(
         "div",
         el("span", label, class_="label"),
-        el("span", el("i", class_=f"fill {colour}", style=f"width:{count / total:.1%}"), class_="track"),
+        _track(count / total, colour),
         el("span", f"{count:,}", class_="count"),
         el("span", f"− {lost}" if lost else "", class_="lost"),
         class_="row",
+    )
+
+
+def _track(share: float, colour: str) -> Html:
+    return el(
+        "svg",
+        el("rect", width=f"{share:.1%}", height="100%", rx=3, class_=f"bar {colour}"),
+        class_="track",
+        aria_hidden="true",
     )
 
 
@@ -392,41 +618,34 @@ def _like_evaluation(proposed: Sequence[Proposal]) -> Html | None:
     )
 
 
-def _answers(journal: Journal) -> Html:
+def _answers(told: Told) -> Html:
     """The latest of each kind and judgement."""
-    by_id = {p.id: p for p in numbers.proposals(journal)}
-    shown: Counter[tuple[str, Judgement]] = Counter()
-    cards: list[tuple[str, Html]] = []
-    for iteration in reversed(journal.iterations):
-        for answer in numbers.answers(iteration.phases):
-            key = (answer.kind.value, answer.judgement)
-            if shown[key] < ANSWERS:
-                shown[key] += 1
-                cards.append((answer.kind.value, _answer(iteration.step, answer, by_id.get(answer.source))))
-    if not cards:
+    samples = told.story.samples
+    if not samples:
         return el("p", "The student has not answered anything yet.", class_="empty")
     return join(
         details(
-            el("span", kind.capitalize(), class_="id"),
-            el("div", *(card for its, card in cards if its == kind), class_="cards"),
+            el("span", kind.value.capitalize(), class_="id"),
+            el("div", *(_answer(sample) for sample in samples if sample.answer.kind is kind), class_="cards"),
             class_="family",
         )
-        for kind in dict.fromkeys(kind for kind, _ in cards)
+        for kind in dict.fromkeys(sample.answer.kind for sample in samples)
     )
 
 
-def _answer(step: int, answer: Answer, source: Proposal | None) -> Html:
+def _answer(sample: Sample) -> Html:
+    answer = sample.answer
     right = answer.judgement is Judgement.CORRECT
     return el(
         "div",
         el(
             "p",
             el("span", answer.judgement.value.replace("_", " "), class_=f"badge {'fell' if right else ''}".strip()),
-            f" iteration {step} · reward {answer.reward:+.2f}",
+            f" iteration {sample.step} · reward {answer.reward:+.2f}",
             f" · {one_line(answer.detail, 160)}" if answer.detail else None,
         ),
-        written(source.message, 400, class_="message")
-        if source
+        written(sample.asked, 400, class_="message")
+        if sample.asked
         else el("p", one_line(answer.source, 80), class_="quiet"),
         written(answer.text, 1200, class_="program"),
         class_="failure",
@@ -452,10 +671,11 @@ def _cost_row(what: str, cost: Cost, words: Callable[[float], str]) -> list[str]
     return [what, f"{cost.tokens:,.0f}", *(words(seconds) if seconds else "–" for seconds in times)]
 
 
-def _settings(journal: Journal) -> Html:
+def _reproduce(journal: Journal, recipe: RunConfig | None) -> Html:
     started = journal.started
     if started is None:
         return el("p", "The journal does not say how this run was set up.", class_="empty")
+    found = reproduction(started.config, recipe)
     digests = [
         ("prompts", started.digests.prompts),
         ("embedder", started.digests.embedder),
@@ -463,13 +683,37 @@ def _settings(journal: Journal) -> Html:
         ("goalposts", started.digests.goalposts),
         ("train", started.digests.train),
         ("validation", started.digests.validation),
+        ("held out", started.digests.held_out),
     ]
+    times = sum(isinstance(record, Started) for record in journal.records)
     return join(
         [
             el("p", f"gasp-rl {started.package}, recipe {started.config.recipe}, seed {started.config.seed}."),
+            el("p", f"It went on with changed settings {plural(times - 1, 'time')}; these are the last.", class_="note")
+            if times > 1
+            else None,
+            el("pre", found.command, class_="program command") if found.command else None,
+            el(
+                "p",
+                "The command alone does not say all of the settings; the run’s config.json does."
+                if found.command
+                else f"This version has no recipe named {one_line(started.config.recipe, 60)} to compare with.",
+                class_="note",
+            )
+            if not found.complete
+            else None,
+            table(
+                ["setting", "recipe", "this run"],
+                [[el("code", d.place), one_line(str(d.before), 80), one_line(str(d.after), 80)] for d in found.changed],
+                caption="What differs from the recipe",
+            )
+            if found.changed
+            else el("p", "All settings are the recipe’s.", class_="quiet")
+            if recipe
+            else None,
             table(
                 ["what", "SHA-256"],
-                [[what, el("code", digest[:16])] for what, digest in digests if digest],
+                [[what, el("code", digest)] for what, digest in digests if digest],
                 caption="What decided this run, besides its settings",
             )
             if any(d for _, d in digests)
@@ -484,9 +728,3 @@ def _footer(journal: Journal) -> Html:
     return el(
         "footer", f"Written by gasp report{version} from the run’s journal. Everything a model wrote is shown as text."
     )
-
-
-def _short(n: int) -> str:
-    if n >= 10**6:
-        return f"{n / 10**6:.1f} M"
-    return f"{n / 10**3:.0f} k" if n >= 10**4 else f"{n:,}"

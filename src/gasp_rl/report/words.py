@@ -1,12 +1,12 @@
 """A run in words: the sentence on top of the report and the summary at the end of a command. Honest when little fell."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gasp_rl.report import numbers
 from gasp_rl.report.numbers import Comparison
 from gasp_rl.rollout import Proposal
 from gasp_rl.runs.course import WORDS
-from gasp_rl.runs.health import alarms
+from gasp_rl.runs.health import Reading, alarms
 from gasp_rl.runs.journal import Finished, Journal, Stopped
 from gasp_rl.runs.ledger import Ledger, ledger
 from gasp_rl.runs.metrics import Measurement
@@ -83,7 +83,7 @@ def summary(journal: Journal, measurements: Sequence[Measurement] = ()) -> str:
                 f"best {best[1]:.1%} at iteration {best[0]:g}."
             )
 
-    remarks = noticed(journal)
+    remarks = noticed(journal, alarms(journal))
     lines += remarks[:NOTICED]
     if len(remarks) > NOTICED:
         lines.append(f"{plural(len(remarks) - NOTICED, 'more remark')} of this kind in the report.")
@@ -93,9 +93,9 @@ def summary(journal: Journal, measurements: Sequence[Measurement] = ()) -> str:
     return "\n".join([*lines, *journal.notes])
 
 
-def noticed(journal: Journal) -> list[str]:
-    """What the health monitor noticed and what changed the run's course, by iteration."""
-    found = [(one.step, str(one)) for one in alarms(journal)]
+def noticed(journal: Journal, alarmed: Iterable[Reading]) -> list[str]:
+    """What alarmed the health monitor and what changed the run's course, by iteration."""
+    found = [(one.step, str(one)) for one in alarmed]
     found += [(one.step, f"{WORDS[one.course]}: {one.reason}") for one in journal.decided]
     return [f"Iteration {step}: {what}." for step, what in sorted(found, key=lambda one: one[0])]
 

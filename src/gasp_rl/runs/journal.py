@@ -138,6 +138,12 @@ def read_journal(path: Path) -> Journal:
     return journal
 
 
+def read_records(path: Path, notes: list[str]) -> Iterator[Record]:
+    """The records one by one, without their traces; what was repaired on reading is added to the notes."""
+    for line in _lines(path, notes):
+        yield line.record
+
+
 def read_whole(path: Path) -> Iterator[Record]:
     """The records one by one, with their traces, which are too much to hold together."""
     for line in _lines(path, notes=[]):
