@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import sys
 import tempfile
 from collections import Counter
@@ -140,12 +141,17 @@ def in_store(rng: random.Random) -> None:
         if next(calls) == nth:
             die()
 
-    def listen(event: str, about: tuple[Any, ...]) -> None:
-        if event == "sqlite3.connect/handle":
-            about[0].set_trace_callback(step)
-        elif event in {"os.rename", "os.remove"} and "curriculum" in str(about[0]):
+    def connect(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = usual(*args, **options)
+        connection.set_trace_callback(step)
+        return connection
+
+    def listen(event: str, about: tuple[object, ...]) -> None:
+        if event in {"os.rename", "os.remove"} and "curriculum" in str(about[0]):
             step()
 
+    usual = sqlite3.connect
+    vars(sqlite3)["connect"] = connect
     sys.addaudithook(listen)
 
 
