@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from gasp_rl.report import numbers
 from gasp_rl.report.numbers import Comparison
 from gasp_rl.rollout import Proposal
-from gasp_rl.runs.course import WORDS
 from gasp_rl.runs.health import Reading, alarms
 from gasp_rl.runs.journal import Finished, Journal, Stopped
 from gasp_rl.runs.ledger import Ledger, ledger
@@ -95,8 +94,9 @@ def summary(journal: Journal, measurements: Sequence[Measurement] = ()) -> str:
 
 def noticed(journal: Journal, alarmed: Iterable[Reading]) -> list[str]:
     """What alarmed the health monitor and what changed the run's course, by iteration."""
-    found = [(one.step, str(one)) for one in alarmed]
-    found += [(one.step, f"{WORDS[one.course]}: {one.reason}") for one in journal.decided]
+    reasons = {(one.step, one.reason) for one in journal.decided}
+    found = [(one.step, str(one)) for one in alarmed if (one.step, str(one)) not in reasons]
+    found += [(one.step, str(one)) for one in journal.decided]
     return [f"Iteration {step}: {what}." for step, what in sorted(found, key=lambda one: one[0])]
 
 

@@ -62,7 +62,7 @@ class Pilot:
         for course, reason in wanted if iteration.step < self._config.steps else ():
             if not any(one.course is course for one in (*self.decided, *made)):
                 made.append(Decided(iteration.step, course, reason))
-                self._observer.note(f"{WORDS[course]}: {reason}")
+                self._observer.note(str(made[-1]))
         self.decided += made
         return made
 
@@ -83,13 +83,6 @@ class Pilot:
             yield Course.STOP, f"the budget of {budget.tokens:,} tokens is spent"
         if 0 < budget.seconds <= self._seconds():
             yield Course.STOP, f"the budget of {budget.seconds:g} s is spent"
-
-
-WORDS = {
-    Course.STOP: "the run ends here",
-    Course.LENIENT: "from now on what cannot be read or run costs no more than what misses its band",
-    Course.MAPPING: "from now on lemmas vary the mapping only",
-}
 
 
 def switched(config: RunConfig, decided: Iterable[Decided]) -> RunConfig:

@@ -63,7 +63,8 @@ class Reading:
 
     def __str__(self) -> str:
         limit = f"{'below' if self.signal in FALLING else 'above'} {self.alarm.threshold:g}"
-        return f"{WORDS[self.signal].format(self.value)} ({limit} for {self.beyond} iterations)"
+        row = f" for {self.beyond} iterations" if self.beyond > 1 else ""
+        return f"{WORDS[self.signal].format(self.value)} ({limit}{row})"
 
 
 class Monitor:

@@ -76,12 +76,23 @@ class Course(StrEnum):
     """From the next iteration on, lemmas vary the mapping only, not instances and representation."""
 
 
+COURSES = {
+    Course.STOP: "the run ends here",
+    Course.LENIENT: "from now on what cannot be read or run costs no more than what misses its band",
+    Course.MAPPING: "from now on lemmas vary the mapping only",
+}
+"""In words."""
+
+
 class Decided(msgspec.Struct, frozen=True, tag="decided"):
     """A budget or the health monitor changed the run's course, after an iteration."""
 
     step: int
     course: Course
     reason: str
+
+    def __str__(self) -> str:
+        return f"{COURSES[self.course]}: {self.reason}"
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
