@@ -427,6 +427,7 @@ SIGNALS = {
     Signal.DISHONEST: ("Dishonest", "share of messages that do not describe their program"),
     Signal.ENTROPY: ("Entropy left", "as a share of what training began with"),
     Signal.REWARD: ("Reward lost", "by the student, from its best"),
+    Signal.HELD_OUT: ("Held out", "pass@1 of validation or goalposts, lost from its best"),
     Signal.LOG_RATIO: ("Log ratio", "largest between learner and sampler"),
 }
 

@@ -139,6 +139,8 @@ class Story:
                     self.signals += self._monitor.read(iteration)
                 self._records.append(IterationRecord(self._without_texts(iteration)))
             case EvaluationRecord(evaluation):
+                if self._monitor:
+                    self._monitor.evaluated(evaluation)
                 self._records.append(EvaluationRecord(_without_programs(evaluation)))
             case Started(config):
                 self._monitor = self._monitor or Monitor(config)
