@@ -1,5 +1,6 @@
 """The store is made from the journal, is whole at every instant, and never keeps a run from going on."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -362,6 +364,36 @@ def test_after_a_rewind_the_store_is_made_again(run: RunDirectory, whole: Journa
     assert "gone back" in note
     assert dump(run.store) == made_afresh(whole, tmp_path)
     assert ask(run, "SELECT ending, reason FROM starts") == [("stopped", "KeyboardInterrupt")]
+
+
+def test_a_rewind_under_an_open_store_is_noticed_too(run: RunDirectory, journal: JournalWriter, tmp_path: Path) -> None:
+    notes: list[str] = []
+    made = records()
+    with kept(run, journal, notes.append) as keeper:
+        keeper.update()
+        journal.follow(keeper.update)
+        for record in made:
+            journal.append(record)
+        journal.rewind(4)
+        for record in made[4:8]:
+            journal.append(record)
+
+    assert len(notes) == 1
+    assert dump(run.store) == made_afresh(journal, tmp_path)
+
+
+def test_a_journal_of_the_first_schema_has_a_store_without_tries(run: RunDirectory) -> None:
+    first = wrote("first", "g0")
+    old = IterationRecord(Iteration(1, (Phase("lemma", (first,)), Phase("practice", (), tried(first, 2)))))
+    body = msgspec.json.encode(msgspec.to_builtins(old))
+    checksum = hashlib.sha256(body).hexdigest()[:16].encode()
+    run.journal.write_bytes(b'{"schema":1,"sum":"%s","record":%s}\n' % (checksum, body))
+
+    with JournalWriter(run.journal) as journal:
+        assert brought_up(run, journal) == []
+
+    assert ask(run, "SELECT id, message FROM plain_proposals") == [("first", STATEMENT)]
+    assert ask(run, "SELECT purpose, source FROM plain_answers") == [("practice", "first")] * 2
 
 
 def overwrite(path: Path, start: int, data: bytes) -> None:

@@ -266,7 +266,9 @@ class Store:
 
     def catch_up(self, journal: JournalWriter) -> None:
         """Bring in what the journal has more, record by record."""
-        records, _ = self.mark
+        records, checksum = self.mark
+        if not journal.holds(records, checksum):
+            raise sqlite3.DatabaseError("it is of another journal, or of one that has gone back since")
         for place, (record, checksum) in enumerate(journal.since(records), start=records + 1):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
