@@ -23,6 +23,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 from gasp_rl.build import resume_run, run_recipe
@@ -34,8 +35,8 @@ from gasp_rl.runs.directory import RunDirectory
 from gasp_rl.runs.journal import JournalWriter, read_journal
 from gasp_rl.runs.store import make_store, read_store
 
-SECONDS = 6.0
-"""A fault that comes by the clock comes before: about the length of a run's computing."""
+SECONDS = 4.0
+"""Of CPU time: a fault that comes at any instant comes before. About what is left of a run costs."""
 TORN = 0.25
 """Share of the points after which the last record looks torn, as a disk may leave it."""
 STOPPED = 3
@@ -66,11 +67,12 @@ def die() -> None:
 def instead_of(name: str, nth: int, then: Callable[..., object]) -> None:
     """Let the nth call of a function of `os` do something else."""
     usual, calls = getattr(os, name), itertools.count(1)
+    put(os, name, lambda *args: then(*args) if next(calls) == nth else usual(*args))
 
-    def counted(*args: object) -> object:
-        return (then if next(calls) == nth else usual)(*args)
 
-    setattr(os, name, counted)
+def put(where: ModuleType, name: str, function: Callable[..., object]) -> None:
+    """Let a module have another function under this name."""
+    setattr(where, name, function)
 
 
 # Each fault is armed in the process that will meet it.
@@ -78,8 +80,8 @@ def instead_of(name: str, nth: int, then: Callable[..., object]) -> None:
 
 def killed(rng: random.Random) -> None:
     """kill -9, at any instant"""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process as SIGKILL would: at once, without a word
-    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.01, SECONDS))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process as SIGKILL would: at once, without a word
+    signal.setitimer(signal.ITIMER_PROF, rng.uniform(0.01, SECONDS))
 
 
 def terminated(rng: random.Random) -> None:
@@ -88,8 +90,8 @@ def terminated(rng: random.Random) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGALRM, stop)  # what the command line does on SIGTERM
-    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.01, SECONDS))
+    signal.signal(signal.SIGPROF, stop)  # what the command line does on SIGTERM
+    signal.setitimer(signal.ITIMER_PROF, rng.uniform(0.01, SECONDS))
 
 
 def torn_write(rng: random.Random) -> None:
@@ -141,18 +143,18 @@ def in_store(rng: random.Random) -> None:
         if next(calls) == nth:
             die()
 
+    def renamed(event: str, about: tuple[object, ...]) -> None:
+        if event in {"os.rename", "os.remove"} and "curriculum" in str(about[0]):
+            step()
+
     def connect(*args: Any, **options: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = usual(*args, **options)
         connection.set_trace_callback(step)
         return connection
 
-    def listen(event: str, about: tuple[object, ...]) -> None:
-        if event in {"os.rename", "os.remove"} and "curriculum" in str(about[0]):
-            step()
-
     usual = sqlite3.connect
-    vars(sqlite3)["connect"] = connect
-    sys.addaudithook(listen)
+    put(sqlite3, "connect", connect)
+    sys.addaudithook(renamed)
 
 
 FAULTS = (killed, terminated, torn_write, unsynced, full_disk, in_checkpoint, in_store)
@@ -167,6 +169,9 @@ class Witness(Silent):
 
     def phase(self, name: str, detail: str = "") -> None:
         self._said.write_text(str(self._run.journal.stat().st_size))
+
+    def note(self, text: str) -> None:
+        print(f"    {text}", flush=True)
 
 
 def segment(root: Path, said: Path, fault: Fault | None, seed: int) -> None:
@@ -214,7 +219,7 @@ def main() -> None:
                 process.join()
                 if process.exitcode == 0:
                     break
-                if fault is None or process.exitcode not in {-signal.SIGKILL, -signal.SIGALRM, STOPPED}:
+                if fault is None or process.exitcode not in {-signal.SIGKILL, -signal.SIGPROF, STOPPED}:
                     sys.exit(f"a run ended with {process.exitcode}, which no fault explains")
                 points += 1
                 met[str(fault.__doc__)] += 1
