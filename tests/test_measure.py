@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
@@ -206,6 +208,46 @@ def test_an_endpoint_is_opened_by_its_url_and_asked_as_a_chat() -> None:
         assert subject.facts.weights == "http://localhost:1/v1#tiny"
         assert subject.facts.digest == ""
         assert subject.prompts.name == "chat"
+
+
+@pytest.mark.slow
+def test_a_model_behind_an_endpoint_is_measured_like_any_other(problems: Path) -> None:
+    """The server solves the second problem only, every other time, and is cut off on the third."""
+    rows = [json.loads(line) for line in problems.read_bytes().splitlines()]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            text = asked["messages"][-1]["content"]
+            place = next(place for place, row in enumerate(rows) if row["statement"] in text)
+            right = place == 1 and asked["seed"] % 2 == 0
+            said = f"Here:\n```python\n{rows[1]['reference']}\n```" if right else "I think"
+            body = json.dumps({
+                "choices": [{"message": {"content": said}, "finish_reason": "length" if place == 2 else "stop"}],
+                "usage": {"completion_tokens": 5},
+            }).encode()  # fmt: skip
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        found = ask(problems, f"http://127.0.0.1:{server.server_address[1]}/v1#tiny")
+        server.shutdown()
+        thread.join()
+
+    assert found.drawn is not None
+    assert [(s.samples, s.passes, s.confirmed, s.truncated, s.unreadable, s.tokens) for s in found.drawn.scores] == [
+        (2, 0, 0, 0, 2, 10),
+        (2, 1, 1, 0, 1, 10),
+        (2, 0, 0, 2, 2, 10),
+    ]
+    assert found.prompts.name == "chat"
 
 
 @pytest.mark.parametrize(

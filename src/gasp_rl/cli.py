@@ -34,7 +34,7 @@ from gasp_rl.config import (
     SandboxConfig,
     require,
 )
-from gasp_rl.errors import ConfigError, GaspError, InputError, RunError
+from gasp_rl.errors import ConfigError, EngineError, GaspError, InputError, RunError, SandboxError
 from gasp_rl.problems.forms.base import moment
 from gasp_rl.problems.jsonl import complaint, read_rows
 from gasp_rl.problems.split import Windows
@@ -640,6 +640,8 @@ def mine(asked: Mining | MiningModels) -> None:
             mined = mining.mine(search, asked.out, view)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"; {asked.out} keeps what was found, the same command goes on") from None
+    except (EngineError, SandboxError) as fault:
+        raise type(fault)(f"{fault}; {asked.out} keeps what was found, the same command goes on") from fault
     print(mining.in_words(mined))
     print(f"Goalposts: {asked.out / 'goalposts.jsonl'}\nEvidence: {asked.out / 'findings.json'}")
 
