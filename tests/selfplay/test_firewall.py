@@ -151,7 +151,18 @@ def test_each_way_can_be_turned_off_or_down(sandbox: LocalSandbox) -> None:
     ]
 
 
-def test_problems_of_too_few_tests_are_not_known_by_what_they_do(sandbox: LocalSandbox) -> None:
-    wall = Firewall((replace(PAINT, hidden_tests=PAINT.hidden_tests[:1]),), sandbox, HashedEmbedder(), REPORT)
+@pytest.mark.parametrize(("outputs", "found"), [
+    (["1", "2", "3"], False), (["1", "2", "3", "4"], True), (["0"] * 20, False), (["0"] * 19 + ["1"], False),
+    (["true", "false"] * 3, False), (["true", "false"] * 4, True),
+])  # fmt: skip
+def test_a_problem_is_known_by_what_it_does_only_if_its_tests_say_enough(
+    sandbox: LocalSandbox, outputs: list[str], found: bool
+) -> None:
+    tests = tuple(TestCase(str(place), output) for place, output in enumerate(outputs))
+    problem = replace(PAINT, public_tests=(), hidden_tests=tests)
+    wall = Firewall((problem,), sandbox, HashedEmbedder(), REPORT)
+    program = f"def f(x):\n    true, false = True, False\n    return [{', '.join(outputs)}][x]"
 
-    assert wall.screen([proposal("?", OTHER_WAY)])[0].likenesses == ()
+    (screened,) = wall.screen([proposal("?", program, "1")])
+
+    assert bool(screened.likenesses) is found

@@ -412,7 +412,7 @@ def made(name: str) -> Proposal:
 
 
 SUM_OF_SQUARES = Problem(
-    "held/out", "How many cannon balls?", (), tuple(TestCase(x, y) for x, y in (("3", "5"), ("4", "14"), ("6", "55")))
+    "held/out", "How many cannon balls?", (), tuple(TestCase(x, y) for x, y in (("3", "5"), ("4", "14"), ("6", "55"), ("2", "1")))
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ round, or most of its reference's are in the program; the same two are neighbour
 the problem's tests, which makes it a solution. What is found is recorded with the proposal; `FirewallConfig.action` says what follows.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
@@ -24,8 +25,9 @@ LEAST_WORDS = 5
 LEAST_CODE = 30
 """N-grams: fewer are shared by chance (a loop and a sum are in many programs); what is shorter is compared by embedding."""
 
-LEAST_TESTS = 3
-"""A problem of fewer tests is passed by chance."""
+LEAST_BITS = 8.0
+"""What passing a problem's tests must say: the surprise of their outputs, if each were drawn as often as it is there. Four
+different outputs, or eight of which half are true and half false. Others are passed by chance."""
 
 MOST_TESTS = 20
 MOST_CHARACTERS = 2_000
@@ -176,15 +178,20 @@ _Asked = tuple[_Watched, int]
 
 
 def _watch(problem: Problem) -> _Watched | None:
-    """None for a program that reads standard input, which no proposal does, and where there are too few tests to tell."""
+    """None for a program that reads standard input, which no proposal does, and where the tests cannot tell."""
     if problem.io_mode is IoMode.STDIN:
         return None
     tests = [test for test in problem.tests if len(test.input) + len(test.output) <= MOST_CHARACTERS]
     tests = sorted(tests, key=lambda test: -len(test.output))[:MOST_TESTS]  # long outputs are not hit by chance
     arities = {len(test.input.split("\n")) if test.input else 0 for test in tests}
-    if len(tests) < LEAST_TESTS or len(arities) != 1:
+    if _surprise([test.output for test in tests]) < LEAST_BITS or len(arities) != 1:
         return None
     return _Watched(problem, tuple(tests), tuple(job_input(problem, test.input) for test in tests), arities.pop())
+
+
+def _surprise(outputs: Sequence[str]) -> float:
+    """Bits."""
+    return sum(n * math.log2(len(outputs) / n) for n in Counter(outputs).values())
 
 
 def _arity(proposal: Proposal) -> int:
