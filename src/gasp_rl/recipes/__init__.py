@@ -29,7 +29,7 @@ def gasp() -> RunConfig:
         gasp=GaspConfig(),
         model=LARGE_MODEL,
         problems=ProblemsConfig(
-            goalposts="goalposts.jsonl", train="train.jsonl", validation="validation.jsonl", held_out="test.jsonl"
+            goalposts="goalposts.jsonl", train="train.jsonl", validation="validation.jsonl", held_out=""
         ),
         checkpoint=CheckpointConfig(every=5),  # weights and optimizer state of a 7B model: 90 GB
     )
