@@ -68,7 +68,7 @@ clean: ## Remove what was made here, but for runs
 
 .venv/core: pyproject.toml constraints/core.txt | .venv/bin/python
 	@echo "Installing gasp-rl into .venv (once; torch is large)"
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/core.txt -e .
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/core.txt -e ".[watch]"
 	@touch $@
 
 .venv/dev: pyproject.toml constraints/core.txt constraints/dev.txt | .venv/bin/python

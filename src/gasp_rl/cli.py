@@ -269,6 +269,20 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """See a run, or the runs of a folder, in a browser while they go on: the report, kept up to date. Changes nothing."""
+
+    run: Positional[Annotated[Path, arg(metavar="RUN|FOLDER")]]
+    """A run directory, or a folder in which there are some, or will be."""
+    port: int = 8417
+    """Of 127.0.0.1, which only this machine can reach; another one if it is taken. From elsewhere, by SSH:
+    ssh -L 8417:127.0.0.1:8417 HOST, then open the printed address there."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.port < 65536, "port", "from 0 to 65535", self.port)
+
+
+@dataclass(frozen=True)
 class Rebuild:
     """Make a run's curriculum store and report again from its journal, and say what was there."""
 
@@ -379,6 +393,7 @@ Command: TypeAlias = (
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Watch, subcommand("watch")]
     | Annotated[Rebuild, subcommand("rebuild")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Problems, subcommand("problems")]
@@ -474,6 +489,8 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
             replay(command)
         case Report(run):
             report(run)
+        case Watch(root, port):
+            watch(root, port)
         case Rebuild(run):
             rebuild(run)
         case Export(run, to):
@@ -679,6 +696,19 @@ def report(root: Path) -> None:
     _conclude(run, journal)
     if not isinstance(journal.ending, Finished):
         print(f"To go on, if nothing does: gasp resume {root}")
+
+
+def watch(root: Path, port: int) -> None:
+    """Serve until Ctrl-C."""
+    try:
+        from gasp_rl.report.watch import serve
+    except ModuleNotFoundError as missing:
+        raise InputError(f"gasp watch needs {missing.name}: pip install 'gasp-rl[watch]'") from missing
+
+    def announce(url: str) -> None:
+        print(f"Watching {root}; Ctrl-C ends it, and no run with it. Open\n\n    {url}\n", flush=True)
+
+    serve(root, _recipe_of, port, announce)
 
 
 def rebuild(root: Path) -> None:

@@ -475,12 +475,13 @@ function dress(theme) {
 
 // --- a watched run: news without reload
 
-const PULSE = 2000;
+const PAUSE = 2000;
 
 async function look(version) {
   let next = version;
   try {
-    const told = await fetch("version", { cache: "no-store" });
+    if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
+    const told = await fetch(`version?since=${encodeURIComponent(version)}`, { cache: "no-store" }); // answers when there is news
     if (!told.ok) throw new TypeError(`the server says ${told.status}`);
     next = await told.text();
     if (next !== version) {
@@ -489,11 +490,12 @@ async function look(version) {
       await renew(fresh);
     }
     document.body.dataset.link = "up";
+    setTimeout(look, 0, next);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     document.body.dataset.link = "down"; // the server is gone, or the tunnel to it; both may come back
+    setTimeout(look, PAUSE, version);
   }
-  setTimeout(look, document.hidden ? 5 * PULSE : PULSE, next);
 }
 
 async function renew(fresh) {
@@ -537,4 +539,4 @@ if (main) {
   if (typeof DecompressionStream === "undefined") main.textContent = "This browser is too old to unpack the ladders (it lacks DecompressionStream).";
   else ladders();
 }
-if (document.body.dataset.version) setTimeout(look, PULSE, document.body.dataset.version);
+if (document.body.dataset.version) look(document.body.dataset.version);

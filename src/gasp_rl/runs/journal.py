@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import BinaryIO, Self, TypeAlias
 
 import msgspec
 
@@ -153,6 +153,50 @@ def read_records(path: Path, notes: list[str]) -> Iterator[Record]:
     """The records one by one, without their traces; what was repaired on reading is added to the notes."""
     for line in _lines(path, notes):
         yield line.record
+
+
+class JournalTail:
+    """Reads a journal that grows, from where it last stopped, without its traces. It takes no lock and changes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mark = _START
+        self._records = 0
+        self._last = b""
+        """The end of the last line that was read, to know that it is still there."""
+
+    def read(self) -> list[Record] | None:
+        """What has come since; None where the run went back behind that, so that all has to be read again."""
+        if not self._stands():
+            return None
+        if not self.path.exists():
+            return []
+        records: list[Record] = []
+        for line in _lines(self.path, [], self._mark, self._records):
+            records.append(line.record)
+            self._mark = _Mark(line.end, line.content.sum)
+        if records:
+            self._records += len(records)
+            with self.path.open("rb") as file:
+                self._last = _before(file, self._mark.end)
+        return records
+
+    def _stands(self) -> bool:
+        """Whether what was read is still what the file begins with: each line holds the sum of all before it."""
+        if not self._records:
+            return True
+        try:
+            with self.path.open("rb") as file:
+                return _before(file, self._mark.end) == self._last
+        except OSError:
+            return False
+
+
+def _before(file: BinaryIO, end: int) -> bytes:
+    """Some bytes of a file before a place in it."""
+    start = max(0, end - (1 << 16))
+    file.seek(start)
+    return file.read(end - start)
 
 
 def read_whole(path: Path) -> Iterator[Record]:
