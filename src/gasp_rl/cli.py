@@ -708,6 +708,7 @@ def watch(root: Path, port: int) -> None:
     def announce(url: str) -> None:
         print(f"Watching {root}; Ctrl-C ends it, and no run with it. Open\n\n    {url}\n", flush=True)
 
+    os.nice(10)  # a run on this machine goes first
     serve(root, _recipe_of, port, announce)
 
 

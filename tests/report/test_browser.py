@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from gasp_rl.config import AzrConfig, GaspConfig, RunConfig
 from gasp_rl.report.page import Told, page
@@ -110,7 +110,7 @@ def test_a_dot_of_the_timeline_opens_its_proposal_by_the_keyboard(visit: Callabl
 def test_filters_leave_what_fits_them(visit: Callable[..., Page], run: Journal) -> None:
     tab = visit(shown(run))
     tab.select_option("#filter-solved", "no")
-    tab.wait_for_function("document.getElementById('found').textContent.includes(' of ')")
+    expect(tab.locator("#found")).to_contain_text(" of 16 goalposts")
 
     assert tab.locator(".list button", has_text="fell at").count() == 0
     assert tab.locator("#found").inner_text() == f"{tab.locator('.list button').count()} of 16 goalposts"

@@ -41,6 +41,7 @@ from gasp_rl.runs.journal import (
     GoalpostText,
     IterationRecord,
     Journal,
+    JournalTail,
     JournalWriter,
     Record,
     Started,
@@ -292,6 +293,38 @@ def test_rewinding_gives_the_bytes_of_a_run_that_never_went_further(tmp_path: Pa
         journal.append(iteration(2, "other"))
 
     assert (tmp_path / "b").read_bytes() == straight
+
+
+def test_a_tail_reads_on_from_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    tail = JournalTail(path)
+    assert tail.read() == []
+
+    with JournalWriter(path) as journal:
+        journal.append(iteration(1))
+        journal.append(iteration(2))
+        assert tail.read() == [iteration(1), iteration(2)]
+        assert tail.read() == []
+        journal.append(iteration(3))
+        torn = path.read_bytes()
+        path.write_bytes(torn[:-3])
+        assert tail.read() == []
+        path.write_bytes(torn)
+        assert tail.read() == [iteration(3)]
+
+
+def test_a_tail_notices_that_a_run_went_back_behind_what_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    tail = JournalTail(path)
+    with JournalWriter(path) as journal:
+        journal.append(iteration(1))
+        journal.append(iteration(2))
+        tail.read()
+        journal.rewind(1)
+        assert tail.read() is None
+        journal.append(iteration(3))
+        journal.append(iteration(2))
+        assert tail.read() is None
 
 
 @contextmanager

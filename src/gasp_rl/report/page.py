@@ -45,19 +45,38 @@ class Told:
 
 
 def page(told: Told, version: str = "") -> str:
-    """The whole document. Its policy knows one script and one style sheet, by their hashes, and no network.
-
-    With a version the page is a watched one: it may ask where it came from for a newer one.
-    """
+    """The whole document. With a version it is a watched one, which asks where it came from for a newer one."""
     journal = told.story.journal
+    found = packed(told.story, journal)
+    packs = {"index": found.index} | {f"pack-{place}": pack for place, pack in enumerate(found.packs)}
+    return document(
+        f"{one_line(told.name, 80)} · gasp report",
+        [
+            el("a", "Skip to the ladders", href="#ladders", class_="skip"),
+            _header(journal, told.name),
+            el("main", *_sections(told, journal, found)),
+            _footer(journal),
+            el(
+                "div",
+                *(el("script", data, type="text/plain", id=place) for place, data in packs.items()),
+                data_part="packs",
+                hidden="",
+            ),
+        ],
+        version,
+    )
+
+
+def document(title: str, body: Sequence[Html], version: str = "") -> str:
+    """A page around its body. Its policy knows one script and one style sheet, by their hashes, and no network; with a
+    version, it may ask where it came from.
+    """
     script, style = _resource("page.js"), _resource("style.css")
     asking = "; connect-src 'self'" if version else ""
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
         f"form-action 'none'{asking}"
     )
-    found = packed(told.story, journal)
-    packs = {"index": found.index} | {f"pack-{place}": pack for place, pack in enumerate(found.packs)}
     return (
         "<!doctype html>\n"
         + el(
@@ -67,28 +86,18 @@ def page(told: Told, version: str = "") -> str:
                 el("meta", charset="utf-8"),
                 el("meta", name="viewport", content="width=device-width, initial-scale=1"),
                 el("meta", http_equiv="Content-Security-Policy", content=policy),
-                el("title", f"{one_line(told.name, 80)} · gasp report"),
+                el("title", title),
                 Html(f"<style>{style}</style>"),
             ),
-            el(
-                "body",
-                el("a", "Skip to the ladders", href="#ladders", class_="skip"),
-                _header(journal, told.name),
-                el("main", *_sections(told, journal, found)),
-                _footer(journal),
-                el(
-                    "div",
-                    *(el("script", data, type="text/plain", id=place) for place, data in packs.items()),
-                    data_part="packs",
-                    hidden="",
-                ),
-                Html(f"<script>{script}</script>"),
-                data_version=version or None,
-            ),
+            el("body", *body, Html(f"<script>{script}</script>"), data_version=version or None),
             lang="en",
         ).source
         + "\n"
     )
+
+
+def theme_button() -> Html:
+    return el("button", "◐ auto", type="button", id="theme")
 
 
 def _resource(name: str) -> str:
@@ -119,7 +128,7 @@ def _header(journal: Journal, name: str) -> Html:
                 class_="run",
                 data_part="standing",
             ),
-            el("button", "◐ auto", type="button", id="theme"),
+            theme_button(),
             class_="bar",
         ),
         el(
@@ -419,30 +428,39 @@ def _health(told: Told, journal: Journal) -> Html:
     )
 
 
-SIGNALS = {
-    Signal.VALID: ("Valid", "share of proposals that can be read and run"),
-    Signal.FLAT: ("Flat", "share of tried proposals solved always or never"),
-    Signal.DUPLICATES: ("Duplicates", "share of running proposals that repeat what was accepted"),
-    Signal.DISSIMILARITY: ("Dissimilarity", "of accepted proposals from those before"),
-    Signal.DISHONEST: ("Dishonest", "share of messages that do not describe their program"),
-    Signal.ENTROPY: ("Entropy left", "as a share of what training began with"),
-    Signal.REWARD: ("Reward lost", "by the student, from its best"),
-    Signal.HELD_OUT: ("Held out", "pass@1 of validation or goalposts, lost from its best"),
-    Signal.LOG_RATIO: ("Log ratio", "largest between learner and sampler"),
-}
+def _meaning(signal: Signal) -> str:
+    """In the space that a chart has."""
+    match signal:
+        case Signal.VALID:
+            return "share of proposals that can be read and run"
+        case Signal.FLAT:
+            return "share of tried proposals solved always or never"
+        case Signal.DUPLICATES:
+            return "share of running proposals that repeat what was accepted"
+        case Signal.DISSIMILARITY:
+            return "of accepted proposals from those before"
+        case Signal.DISHONEST:
+            return "share of messages that do not describe their program"
+        case Signal.ENTROPY:
+            return "as a share of what training began with"
+        case Signal.REWARD:
+            return "lost by the student from its best"
+        case Signal.LOG_RATIO:
+            return "largest between learner and sampler"
+        case Signal.HELD_OUT:
+            return "pass@1 of validation or goalposts, lost from its best"
 
 
 def _signal(signal: Signal, readings: Sequence[Reading]) -> Html:
     """One signal over iterations, and the threshold beyond which it means harm."""
-    title, meaning = SIGNALS[signal]
     mine = [reading for reading in readings if reading.signal is signal]
     values = [(float(reading.step), reading.value) for reading in mine if math.isfinite(reading.value)]
     limit = [(x, mine[-1].alarm.threshold) for x, _ in (values[0], values[-1])] if values else []
     alarmed = any(reading.alarming for reading in mine)
     side = "alarm below" if signal in FALLING else "alarm above"
     return line_chart(
-        title,
-        meaning,
+        signal.value.replace("_", " ").capitalize(),
+        _meaning(signal),
         [Series("signal", values, "c5" if alarmed else "c3"), Series(side, limit, "base", dashed=True)],
     )
 

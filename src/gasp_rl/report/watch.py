@@ -172,11 +172,12 @@ def _changed_at(root: Path) -> float:
 class Watched:
     """A page that many look at: built when there is news, kept until there is more."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, closing: Callable[[], bool]) -> None:
         self.version = ""
         self.body = b""
         """Compressed by gzip."""
         self._source = source
+        self._closing = closing
         self._count = 0
         self._rested_at = 0.0
         self._building = asyncio.Lock()
@@ -197,7 +198,7 @@ class Watched:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE), self._news:
-                    await self._news.wait_for(lambda: self.version != since)
+                    await self._news.wait_for(lambda: self.version != since or self._closing())
         finally:
             self._waiting -= 1
         return self.version
@@ -205,7 +206,10 @@ class Watched:
     async def _tend(self) -> None:
         """Look at the files while anybody waits."""
         while self._waiting:
-            if time.monotonic() >= self._rested_at and self._source.changed():
+            if self._closing():
+                async with self._news:
+                    self._news.notify_all()
+            elif time.monotonic() >= self._rested_at and self._source.changed():
                 await self._look()
             await asyncio.sleep(PULSE)
 
@@ -238,10 +242,13 @@ HEADERS = {
 }
 
 
-def application(root: Path, token: str, recipe_of: RecipeOf) -> Starlette:
-    """What is served: a run's page, or a folder's list and the pages of its runs. It answers GET and HEAD only."""
+def application(root: Path, token: str, recipe_of: RecipeOf, closing: Callable[[], bool]) -> Starlette:
+    """What is served: a run's page, or a folder's list and the pages of its runs. It answers GET and HEAD only.
+
+    `closing`: whether those who wait for news should be let go.
+    """
     one = (root / "config.json").is_file()
-    top = Watched(RunSource(RunDirectory(root), recipe_of) if one else FolderSource(root))
+    top = Watched(RunSource(RunDirectory(root), recipe_of) if one else FolderSource(root), closing)
     runs: dict[str, Watched] = {}
 
     def asked(request: Request) -> Watched | None:
@@ -251,7 +258,7 @@ def application(root: Path, token: str, recipe_of: RecipeOf) -> Starlette:
         if name is None:
             return top
         if name not in runs and (root / name) in runs_in(root):  # a name from the list, never a path of one's own
-            runs[name] = Watched(RunSource(RunDirectory(root / name), recipe_of))
+            runs[name] = Watched(RunSource(RunDirectory(root / name), recipe_of), closing)
         return runs.get(name)
 
     async def shown(request: Request) -> Response:
@@ -287,16 +294,17 @@ def serve(root: Path, recipe_of: RecipeOf, port: int, announce: Callable[[str], 
     """Serve until interrupted; the address is announced first. Port 0, or one that is taken: any that is free."""
     if not root.is_dir():
         raise RunError(f"{root} is not a folder: give a run directory, or a folder of runs")
-    os.nice(10)  # a run on this machine goes first
     listener = _listen(port)
     token = secrets.token_urlsafe(24)
-    app = application(root, token, recipe_of)
-    config = uvicorn.Config(
-        app, log_level="error", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
+    app = application(root, token, recipe_of, lambda: server.should_exit)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="error", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=5
+        )
     )
     announce(f"http://127.0.0.1:{listener.getsockname()[1]}/{token}/")
     with listener, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _listen(port: int) -> socket.socket:
@@ -305,6 +313,7 @@ def _listen(port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", wanted))
+            listener.listen()
         except OSError:
             listener.close()
             if wanted == 0:
