@@ -610,7 +610,7 @@ def evaluate(asked: Evaluate) -> None:
         asked.problems, asked.split, asked.since, asked.until, asked.edges, asked.samples, asked.greedy, asked.seed,
         asked.sampling, asked.rows,
     )  # fmt: skip
-    with LiveView(f"gasp evaluate {asked.problems}") as view, _witness(asked.answers) as witness:
+    with LiveView(f"gasp evaluate {asked.problems}", untrained="") as view, _witness(asked.answers) as witness:
         results = measure(question, asked.model, asked.endpoint, asked.sandbox, view, witness)
     if asked.out:
         write_results(asked.out, results)
@@ -653,7 +653,7 @@ def mine(asked: Mining | MiningModels) -> None:
             asked.candidates, filters, asked.seed, asked.max_candidates, asked.rows, asked.sandbox, asked.endpoint
         )
     try:
-        with LiveView(f"gasp mine {asked.candidates.name}") as view:
+        with LiveView(f"gasp mine {asked.candidates.name}", untrained="") as view:
             mined = mining.mine(search, asked.out, view)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"; {asked.out} keeps what was found, the same command goes on") from None

@@ -415,8 +415,8 @@ class EndpointConfig:
     """Requests in flight, one completion each."""
     timeout_seconds: float = 600.0
     """Without a byte from the server."""
-    tries: int = 6
-    """Per request, with pauses of .5, 1, 2, ... s, or as long as the server asks for."""
+    tries: int = 9
+    """Per request, with pauses of .5, 1, 2, ... s, two minutes in all, or as long as the server asks for."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "endpoint.", "concurrency", "tries")

@@ -20,7 +20,7 @@ class HfTokenizer:
         self.all_eos = frozenset({self.eos, *more_eos})
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.inner.encode(text, add_special_tokens=False))
+        return tuple(self.inner.encode(text, add_special_tokens=False, verbose=False))
 
     def chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
         if not self.inner.chat_template:

@@ -83,8 +83,17 @@ class Tally:
 class LiveView:
     """Draws a run on a console. Plain lines only where the console is not a terminal."""
 
-    def __init__(self, title: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        title: str,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        untrained: str = "no training yet",
+    ) -> None:
+        """`untrained`: what is said before the first iteration; nothing for a command that may never have one."""
         self._title = title
+        self._untrained = untrained
         self._console = console or Console()
         self._clock = clock
         self._begun = clock()
@@ -194,9 +203,10 @@ class LiveView:
         return Group(self._head(), self._bar(), self._counts(), *self._comings(), *self._standings())
 
     def _head(self) -> Text:
-        where = f"iteration {self._step} of {self._steps}" if self._step else "no training yet"
+        where = f"iteration {self._step} of {self._steps}" if self._step else self._untrained
         spent = duration(self._clock() - self._begun)
-        return Text.assemble((f"\n{self._title}", "bold"), f"  {where} · {self._phase} · {spent}{self._left()}")
+        parts = [part for part in (where, self._phase, f"{spent}{self._left()}") if part]
+        return Text.assemble((f"\n{self._title}", "bold"), f"  {' · '.join(parts)}")
 
     def _left(self) -> str:
         """From the mean of the iterations that are over."""

@@ -73,7 +73,9 @@ def _table(by: str, rows: Sequence[Stratum]) -> list[str]:
     for row in rows:
         rates = {rate.k: rate for rate in row.rates}
         found = [_bare_rate(rates.get(k)) for k in ks] + ([_bare_rate(row.greedy)] if whole.greedy else [])
-        cells.append([one_line(row.name, LONGEST_NAME), str(row.problems), *found])
+        counted = min([rate.problems for rate in row.rates] + ([row.greedy.problems] if row.greedy else []), default=0)
+        problems = str(row.problems) if counted == row.problems else f"{counted} of {row.problems}"
+        cells.append([one_line(row.name, LONGEST_NAME), problems, *found])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(_cell(place, text, widths[place]) for place, text in enumerate(row)).rstrip() for row in cells]
 
@@ -105,8 +107,8 @@ def _notes(found: Evaluation, kind: str, results: Results) -> list[str]:
     if flaky:
         lines.append(f"{kind}Passed once but not again, and not counted as solved: {_some(flaky)}.")
     if short:
-        lines.append(f"{kind}Asked less often than {wanted} times (the prompt leaves no room, or a fault of the sandbox): "
-                     f"{_some(short)}.")  # fmt: skip
+        lines.append(f"{kind}Answered less often than wanted (the prompt leaves no room, or a fault of the sandbox), and left "
+                     f"out where draws are missing: {_some(short)}.")  # fmt: skip
     lines.append(f"{kind}Cost: {found.sampled_tokens:,} tokens sampled.")
     return lines
 
