@@ -177,9 +177,9 @@ def _curve(series: Series, axis: Axis, last: float, across: str) -> Html:
             r=2.4,
             class_=f"dot {series.colour}",
         )
-        for px, py, x, y in places
+        for px, py, x, y in (places if len(places) <= DOTS else ())
     ]
-    return join([line, *(dots if len(dots) <= DOTS else ())])
+    return join([line, *dots])
 
 
 def _names(series: Sequence[Series], axis: Axis) -> list[Html]:

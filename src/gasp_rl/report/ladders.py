@@ -20,6 +20,9 @@ from gasp_rl.runs.journal import GoalpostText, Journal
 ROOM = 3_600_000
 """Characters of packs on a page, at most."""
 
+PASSES = 3
+"""Attempts to fill the room."""
+
 AXES = {Axis.IO: "varies the instances", Axis.F: "varies the function"}
 
 WHY = {
@@ -181,24 +184,36 @@ class Packed:
     goalposts: int
     left_out: int
     """Proposals whose texts are not on the page."""
+    whole: bool
+    """Nothing was left out for want of room."""
+
+    @property
+    def size(self) -> int:
+        return len(self.index) + sum(map(len, self.packs))
 
 
 def packed(story: Story, journal: Journal, room: int = ROOM) -> Packed:
     """Index and packs as base64 of deflated JSON. Each goalpost gets a fair share of the room; what is left out is counted."""
     found = families(story, journal)
     wanted = [sum(len(entry.packed) for entry in family.entries) for family in found]
-    ratio = 1.0
-    while True:
-        shares = _shares(wanted, room * ratio)
-        kept = [_within(family.entries, share) for family, share in zip(found, shares, strict=True)]
-        packs = tuple(_encoded(_pack(family, entries)) for family, entries in zip(found, kept, strict=True))
-        left = [sum(f.shelf.written.values()) - len(entries) for f, entries in zip(found, kept, strict=True)]
-        outlines = tuple(_outline(family, n) for family, n in zip(found, left, strict=True))
-        index = _encoded(_index(outlines, journal))
-        size = len(index) + sum(map(len, packs))
-        if size <= room or not any(kept):
-            return Packed(index, packs, len(found), sum(left))
-        ratio *= 0.9 * room / size
+    share, best = float(room), _filled(found, [0.0] * len(found), journal)
+    for _ in range(PASSES):
+        filled = _filled(found, _shares(wanted, share), journal)
+        if filled.size <= room:
+            best = filled
+        if filled.size <= room and (filled.whole or filled.size > 0.9 * room):
+            break
+        share *= 0.95 * room / filled.size  # cards that are packed together take less than they do alone, but how much?
+    return best
+
+
+def _filled(found: Sequence[Family], shares: Sequence[float], journal: Journal) -> Packed:
+    kept = [_within(family.entries, share) for family, share in zip(found, shares, strict=True)]
+    packs = tuple(_encoded(_pack(family, entries)) for family, entries in zip(found, kept, strict=True))
+    left = [sum(f.shelf.written.values()) - len(entries) for f, entries in zip(found, kept, strict=True)]
+    index = _encoded(_index(tuple(_outline(family, n) for family, n in zip(found, left, strict=True)), journal))
+    whole = sum(map(len, kept)) == sum(len(family.entries) for family in found)
+    return Packed(index, packs, len(found), sum(left), whole)
 
 
 def _shares(wanted: Sequence[int], room: float) -> list[float]:
