@@ -85,7 +85,7 @@ def test_a_run_is_served_to_those_who_know_the_token_only(folder: Path) -> None:
 
         assert site.get()[0] == 200
         assert "2 of 20 iterations" in site.get()[1]
-        assert [site.get(path)[0] for path in ("/", "/wrong/", "/wrong/version", "/" + "x" * 32 + "/page")] == [404] * 4
+        assert [site.get(path)[0] for path in ("/", "/wrong/", "/wrong/news", "/" + "x" * 32 + "/page")] == [404] * 4
         assert site.get(host=f"elsewhere.example:{port}")[0] == 400
         assert [site.get(method=method)[0] for method in ("POST", "PUT", "DELETE")] == [405] * 3
 

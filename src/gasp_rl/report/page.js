@@ -481,12 +481,11 @@ async function look(version) {
   let next = version;
   try {
     if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
-    const told = await fetch(`version?since=${encodeURIComponent(version)}`, { cache: "no-store" }); // answers when there is news
+    const told = await fetch(`news?since=${encodeURIComponent(version)}`, { cache: "no-store" }); // answers when there is any
     if (!told.ok) throw new TypeError(`the server says ${told.status}`);
-    next = await told.text();
-    if (next !== version) {
-      const fresh = new DOMParser().parseFromString(await (await fetch("page", { cache: "no-store" })).text(), "text/html");
-      next = fresh.body.dataset.version; // of what came, which may be newer still
+    if (told.status === 200) {
+      const fresh = new DOMParser().parseFromString(await told.text(), "text/html");
+      next = fresh.body.dataset.version;
       await renew(fresh);
     }
     document.body.dataset.link = "up";

@@ -1,7 +1,8 @@
 """Reports of runs that go on, in a browser: served to this machine only, behind a token, and read-only.
 
-A page is built once for all who look at it, when its journal has grown and not more often than `SHARE` of one core allows;
-nobody waits for a build but who sees the first one. The run itself is not touched: its files are read.
+A page is built once for all who look at it, when its journal has grown. What building and serving it cost is rested for
+until the whole is `SHARE` of one core, so a run loses no more to fifty viewers than to one. The run itself is not touched:
+its files are read.
 """
 
 import asyncio
@@ -32,8 +33,8 @@ from gasp_rl.runs.directory import RunDirectory
 from gasp_rl.runs.journal import Journal, JournalTail
 from gasp_rl.runs.metrics import read_measurements
 
-SHARE = 0.02
-"""Of one core: what building pages may use on average."""
+SHARE = 0.008
+"""Of one core: what this process may use on average, beyond its start and the first page of each run."""
 
 PULSE = 1.0
 """Seconds between two looks at the files."""
@@ -179,7 +180,8 @@ class Watched:
         self._source = source
         self._closing = closing
         self._count = 0
-        self._rested_at = 0.0
+        self._began = (0.0, 0.0)
+        """When the last build began: by the clock, and in CPU seconds of this process."""
         self._building = asyncio.Lock()
         self._news = asyncio.Condition()
         self._waiting = 0
@@ -190,8 +192,8 @@ class Watched:
         if not self.version:
             await self._look()
 
-    async def news(self, since: str) -> str:
-        """The version, as soon as it is another; or the same after some time."""
+    async def news(self, since: str) -> None:
+        """There is another version once this returns, or some time has gone by."""
         self._waiting += 1
         if self._tending is None or self._tending.done():
             self._tending = asyncio.create_task(self._tend())
@@ -201,7 +203,6 @@ class Watched:
                     await self._news.wait_for(lambda: self.version != since or self._closing())
         finally:
             self._waiting -= 1
-        return self.version
 
     async def _tend(self) -> None:
         """Look at the files while anybody waits."""
@@ -209,28 +210,36 @@ class Watched:
             if self._closing():
                 async with self._news:
                     self._news.notify_all()
-            elif time.monotonic() >= self._rested_at and self._source.changed():
+            elif self._rested() and self._source.changed():
                 await self._look()
             await asyncio.sleep(PULSE)
 
+    def _rested(self) -> bool:
+        """Whether what was spent since the last build, on it and on all that was served, is a small share of the time."""
+        clock, spent = self._began
+        return time.process_time() - spent <= SHARE * (time.monotonic() - clock)
+
     async def _look(self) -> None:
         async with self._building:
-            began = time.monotonic()
+            if (
+                self.version
+            ):  # the first page of a run is all that was written before anybody came: it is not rested for
+                self._began = time.monotonic(), time.process_time()
             self._count += 1
-            version, body, spent = await asyncio.to_thread(self._built, f"{os.getpid()}-{self._count}")
-            self._rested_at = began + spent / SHARE
+            version = f"{os.getpid()}-{self._count}"
+            body = await asyncio.to_thread(self._built, version)
+            if not self.version:
+                self._began = time.monotonic(), time.process_time()
         async with self._news:
             self.version, self.body = version, body
             self._news.notify_all()
 
-    def _built(self, version: str) -> tuple[str, bytes, float]:
-        began = time.thread_time()
+    def _built(self, version: str) -> bytes:
         try:
             text = self._source.build(version)
         except GaspError as fault:
             text = unreadable(self._source.name, str(fault), version)
-        body = gzip.compress(text.encode(), 4)
-        return version, body, time.thread_time() - began
+        return gzip.compress(text.encode(), 4)
 
 
 HEADERS = {
@@ -272,18 +281,17 @@ def application(root: Path, token: str, recipe_of: RecipeOf, closing: Callable[[
             body = gzip.decompress(body)
         return Response(body, media_type="text/html; charset=utf-8", headers=headers)
 
-    async def version(request: Request) -> Response:
+    async def news(request: Request) -> Response:
+        """The page, once it is another than the one that is known; nothing, if that takes long."""
         if (watched := asked(request)) is None:
             return PlainTextResponse("There is nothing here.", 404, HEADERS)
-        return PlainTextResponse(await watched.news(request.query_params.get("since", "")), headers=HEADERS)
+        known = request.query_params.get("since", "")
+        await watched.news(known)
+        return await shown(request) if watched.version != known else Response(status_code=204, headers=HEADERS)
 
-    routes = [Route("/", shown), Route("/page", shown), Route("/version", version)]
+    routes = [Route("/", shown), Route("/news", news)]
     if not one:
-        routes += [
-            Route("/run/{run:path}/version", version),
-            Route("/run/{run:path}/page", shown),
-            Route("/run/{run:path}/", shown),
-        ]
+        routes += [Route("/run/{run:path}/news", news), Route("/run/{run:path}/", shown)]
     return Starlette(
         routes=[Mount("/{token}", routes=routes), Route("/favicon.ico", lambda _: Response(status_code=204))],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])],
