@@ -392,20 +392,50 @@ def test_dissimilarity_is_that_of_all_pairs(
     assert archive.dissimilarity(items[n:], rung) == pytest.approx(expected, abs=1e-6)
 
 
-def test_real_vectors_give_the_cosine_to_six_digits() -> None:
+def exact(some: list[Proposal], others: list[Proposal]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """In 64 bits, pair by pair: no product of matrices whose last bits depend on its shape."""
+    vectors = [
+        [vectors.astype(np.float64) for vectors in EMBEDDER.embed([(item.message, item.program) for item in items])]
+        for items in (some, others)
+    ]
+    (texts, codes), (other_texts, other_codes) = vectors
+    fused = [
+        [0.04 * float(t @ u) + 0.96 * float(c @ d) for u, d in zip(other_texts, other_codes, strict=True)]
+        for t, c in zip(texts, codes, strict=True)
+    ]
+    return np.round(fused, 6)
+
+
+def test_similarities_are_exact_to_the_last_digit_whatever_the_batch() -> None:
     rng = random.Random(4)
-    items = [task(str(n), c.statement, c.program) for n, c in enumerate(compositions(120, rng))]
-    archive = NoveltyArchive(EMBEDDER, NoveltyConfig(), block=32)
-    archive.add(items[:100])
+    items = [task(str(n), c.statement, c.program) for n, c in enumerate(compositions(160, rng))]
+    accepted, asked = items[:100], items[100:]
+    archive = NoveltyArchive(EMBEDDER, NoveltyConfig(threshold=1.0), block=32)
+    archive.add(accepted)
 
-    found = archive.nearest(items[100:])
+    together = archive.nearest(asked)
+    alone = [archive.nearest([one])[0] for one in asked]
 
-    texts, codes = (
-        vectors.astype(np.float64) for vectors in EMBEDDER.embed([(item.message, item.program) for item in items])
-    )
-    exact = 0.04 * texts[100:] @ texts[:100].T + 0.96 * codes[100:] @ codes[:100].T
-    assert [near.similarity for near in found] == pytest.approx(exact.max(axis=1), abs=1e-6)
-    assert [exact[row, int(near.id)] for row, near in enumerate(found)] == pytest.approx(exact.max(axis=1), abs=1e-6)
+    pairs = exact(asked, accepted)
+    assert together == alone
+    assert [near.similarity for near in together] == pairs.max(axis=1).tolist()
+    assert [int(near.id) for near in together] == pairs.argmax(axis=1).tolist()
+    assert archive.dissimilarity(asked, "lemma") == pytest.approx(1 - pairs.mean(), abs=1.1e-6)
+    assert [near.similarity for near in archive.screen(asked)] == [
+        max(pairs[row].max(), exact([one], asked[:row]).max(initial=0.0)) for row, one in enumerate(asked)
+    ]
+
+
+def test_a_teacher_that_repeats_itself_costs_no_more() -> None:
+    """With rejection off everything is accepted: a thousand copies are as near as one."""
+    archive = NoveltyArchive(EMBEDDER, NoveltyConfig(), block=64)
+    archive.add([task(str(n), rung=("lemma", "lift")[n % 2]) for n in range(1000)])
+
+    (neighbour,) = archive.nearest([task("again")])
+
+    assert (neighbour.similarity, neighbour.id) == (1.0, "0")
+    assert archive.dissimilarity([task("again")], "lift") == 0.0
+    assert sum(int(block.first[: block.used].sum()) for block in archive._blocks) == 2
 
 
 def test_a_long_run_embeds_no_more_than_a_short_one() -> None:

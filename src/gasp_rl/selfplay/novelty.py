@@ -283,7 +283,7 @@ def _grams(items: Sequence[str], n: int) -> list[str]:
 # What was accepted
 
 
-Similarities: TypeAlias = NDArray[np.float64]
+Similarities: TypeAlias = NDArray[np.float32 | np.float64]
 RungNumbers: TypeAlias = NDArray[np.int32]
 """One per item, equal for items of the same rung."""
 _Content: TypeAlias = tuple[str, str]
@@ -325,20 +325,40 @@ class _Block:
     texts: Vectors
     codes: Vectors
     rungs: RungNumbers
+    first: NDArray[np.bool_]
+    """Not equal to an earlier item of its rung, in any block."""
     used: int = 0
 
     @property
     def room(self) -> int:
         return len(self.rungs) - self.used
 
-    def add(self, texts: Vectors, codes: Vectors, rungs: RungNumbers) -> None:
+    def add(self, texts: Vectors, codes: Vectors, rungs: RungNumbers, first: Sequence[bool]) -> None:
         place = slice(self.used, self.used + len(rungs))
-        self.texts[place], self.codes[place], self.rungs[place] = texts, codes, rungs
+        self.texts[place], self.codes[place], self.rungs[place], self.first[place] = texts, codes, rungs, first
         self.used += len(rungs)
 
 
+@dataclass(slots=True)
+class _Sums:
+    """Of the vectors of one rung's items."""
+
+    items: int = 0
+    texts: Similarities | float = 0.0
+    codes: Similarities | float = 0.0
+
+    def add(self, texts: Vectors, codes: Vectors) -> None:
+        self.items += len(texts)
+        self.texts = self.texts + texts.sum(axis=0, dtype=np.float64)
+        self.codes = self.codes + codes.sum(axis=0, dtype=np.float64)
+
+
 class NoveltyArchive:
-    """Every item ever accepted, searched exactly: a matrix product over all of them, a block at a time."""
+    """Every item ever accepted, searched exactly: a matrix product over all of them, a block at a time.
+
+    The product is one of 32-bit numbers, whose last bits depend on the processor and on what else is in it. So it only says
+    which items can be the nearest; their similarities are then computed in 64 bits.
+    """
 
     def __init__(self, embedder: Embedder, cfg: NoveltyConfig, block: int = BLOCK) -> None:
         self._embedder = embedder
@@ -347,6 +367,9 @@ class NoveltyArchive:
         self._ids: list[str] = []
         self._rungs: dict[str, int] = {}
         self._blocks: list[_Block] = []
+        self._sums: dict[int, _Sums] = {}
+        self._seen: set[bytes] = set()
+        """Digests of all vectors with their rungs: where a teacher repeats itself, one item stands for its copies."""
         self._screened: dict[_Content, tuple[Vectors, Vectors]] = {}
         """Vectors of the last batch that was screened: what of it is accepted need not be embedded again."""
 
@@ -361,7 +384,10 @@ class NoveltyArchive:
             texts, codes = self._embed(part)
             if not room:
                 self._blocks.append(_empty_block(self._block, texts.shape[1], codes.shape[1]))
-            self._blocks[-1].add(texts, codes, self._numbers(part))
+            rungs = self._numbers(part)
+            self._blocks[-1].add(texts, codes, rungs, self._new(texts, codes, rungs))
+            for rung in np.unique(rungs).tolist():
+                self._sums.setdefault(rung, _Sums()).add(texts[rungs == rung], codes[rungs == rung])
             self._ids += [proposal.id for proposal in part]
             start += len(part)
 
@@ -369,20 +395,29 @@ class NoveltyArchive:
         """For each, the most similar accepted item in scope; the earliest of several."""
         if not proposals:
             return []
+        texts, codes = self._embed(proposals)
         rungs = self._numbers(proposals)
-        places = np.zeros(len(proposals), np.int64)
-        highest = np.full(len(proposals), -1.0)
+        places, highest = [0] * len(proposals), [0.0] * len(proposals)
         start = 0
-        for block, similarities in self._similarities(*self._embed(proposals)):
-            self._leave_out_of_scope(similarities, rungs, block.rungs[: block.used])
-            place = similarities.argmax(axis=1)
-            here = similarities[np.arange(len(proposals)), place]
-            higher = here > highest
-            places[higher], highest[higher] = start + place[higher], here[higher]
+        for block in self._blocks:
+            roughly = self._fuse(texts @ block.texts[: block.used].T, codes @ block.codes[: block.used].T)
+            self._leave_out_of_scope(roughly, rungs, block.rungs[: block.used])
+            roughly[:, ~block.first[: block.used]] = -1.0
+            for row, most in enumerate(roughly.max(axis=1).tolist()):
+                least = max(most, highest[row]) - _doubt(texts, codes)
+                if most < least:  # nothing here can be the nearest
+                    continue
+                near = np.flatnonzero(roughly[row] >= least)
+                exactly = self._exactly(
+                    texts[row : row + 1], codes[row : row + 1], block.texts[near], block.codes[near]
+                )
+                first = int(exactly.argmax())
+                if exactly[0, first] > highest[row]:
+                    places[row], highest[row] = start + int(near[first]), float(exactly[0, first])
             start += block.used
         return [
             self._neighbour(similarity, self._ids[place] if self._ids else "")
-            for similarity, place in zip(highest.tolist(), places.tolist(), strict=True)
+            for similarity, place in zip(highest, places, strict=True)
         ]
 
     def screen(self, proposals: Sequence[Proposal]) -> list[Neighbour]:
@@ -392,7 +427,7 @@ class NoveltyArchive:
         texts, codes = self._embed(proposals)
         self._screened = dict(zip(map(_content, proposals), zip(texts, codes, strict=True), strict=True))
 
-        among = self._fuse(texts @ texts.T, codes @ codes.T)
+        among = self._exactly(texts, codes, texts, codes)
         rungs = self._numbers(proposals)
         self._leave_out_of_scope(among, rungs, rungs)
         fresh = np.zeros(len(proposals), bool)
@@ -412,14 +447,21 @@ class NoveltyArchive:
 
         Call it before the batch is added; 1 where there is nothing to compare.
         """
-        number = self._rungs.get(rung)
-        members = sum(int((block.rungs[: block.used] == number).sum()) for block in self._blocks)
-        if not proposals or not members:
+        sums = self._sums.get(self._rungs.get(rung, -1))
+        if not proposals or sums is None:
             return 1.0
-        total = 0.0
-        for block, similarities in self._similarities(*self._embed(proposals)):
-            total += float(similarities[:, block.rungs[: block.used] == number].sum())
-        return round(1.0 - total / (len(proposals) * members), 6)
+        texts, codes = self._embed(proposals)
+        similarities: Similarities
+        if self._cfg.fuse == "mean":  # which is linear: the mean of the cosines is the cosine to the mean
+            means = sums.texts / sums.items, sums.codes / sums.items
+            similarities = self._fuse(texts.astype(np.float64) @ means[0], codes.astype(np.float64) @ means[1])
+        else:
+            similarities = np.concatenate([
+                self._exactly(texts, codes, block.texts[own], block.codes[own])
+                for block in self._blocks
+                for own in [np.flatnonzero(block.rungs[: block.used] == self._rungs[rung])]
+            ], axis=1)  # fmt: skip
+        return round(1.0 - float(similarities.mean(dtype=np.float64)), 6)
 
     def _embed(self, proposals: Sequence[Proposal]) -> tuple[Vectors, Vectors]:
         new = list({content: None for content in map(_content, proposals) if content not in self._screened})
@@ -429,19 +471,25 @@ class NoveltyArchive:
         texts, codes = zip(*(known[_content(proposal)] for proposal in proposals), strict=True)
         return np.stack(texts), np.stack(codes)
 
+    def _new(self, texts: Vectors, codes: Vectors, rungs: RungNumbers) -> list[bool]:
+        new = []
+        for row in zip(texts, codes, rungs, strict=True):
+            digest = hashlib.blake2b(b"".join(part.tobytes() for part in row), digest_size=16).digest()
+            new.append(digest not in self._seen)
+            self._seen.add(digest)
+        return new
+
     def _numbers(self, proposals: Sequence[Proposal]) -> RungNumbers:
         """Of their rungs."""
         return np.array([self._rungs.setdefault(p.rung, len(self._rungs)) for p in proposals], np.int32)
 
-    def _similarities(self, texts: Vectors, codes: Vectors) -> Iterator[tuple[_Block, Similarities]]:
-        """Of each block: one row per proposal, one column per accepted item."""
-        for block in self._blocks:
-            yield block, self._fuse(texts @ block.texts[: block.used].T, codes @ block.codes[: block.used].T)
+    def _fuse(self, texts: Similarities, codes: Similarities) -> Similarities:
+        return FUSE[self._cfg.fuse](texts, codes, self._cfg.text_weight)
 
-    def _fuse(self, texts: Vectors, codes: Vectors) -> Similarities:
-        fused = FUSE[self._cfg.fuse](texts.astype(np.float64), codes.astype(np.float64), self._cfg.text_weight)
-        np.round(fused, 6, out=fused)  # the last bits of a matrix product depend on its shape; a journal must not
-        return fused
+    def _exactly(self, texts: Vectors, codes: Vectors, other_texts: Vectors, other_codes: Vectors) -> Similarities:
+        """To six digits that no processor, thread or batch changes: a journal must not depend on them."""
+        wide = [vectors.astype(np.float64) for vectors in (texts, codes, other_texts, other_codes)]
+        return np.round(self._fuse(wide[0] @ wide[2].T, wide[1] @ wide[3].T), 6)
 
     def _leave_out_of_scope(self, similarities: Similarities, rows: RungNumbers, columns: RungNumbers) -> None:
         if self._cfg.scope == "own":
@@ -453,6 +501,14 @@ class NoveltyArchive:
         return Neighbour(similarity, identity, similarity > self._cfg.threshold)
 
 
+def _doubt(texts: Vectors, codes: Vectors) -> float:
+    """Two similarities of 32 bits that differ by more than this are in the right order: a sum of d products of unit
+    vectors is off by d roundings at most (Higham, Accuracy and Stability, 3.1).
+    """
+    dimensions: int = max(texts.shape[1], codes.shape[1])
+    return 2 * (dimensions + 4) * 2.0**-24
+
+
 def _content(proposal: Proposal) -> _Content:
     return proposal.message, proposal.program
 
@@ -462,4 +518,5 @@ def _empty_block(items: int, text_dimensions: int, code_dimensions: int) -> _Blo
         np.empty((items, text_dimensions), np.float32),  # memory that is not used costs nothing
         np.empty((items, code_dimensions), np.float32),
         np.empty(items, np.int32),
+        np.empty(items, np.bool_),
     )
