@@ -218,7 +218,7 @@ function updatesOf(pack, outline) {
   if (!rows.length) return null;
   return el("div", { class: "stage" }, el("h4", {}, el("span", { class: "chip" }, "updates"), " of the iterations in which these were accepted"),
     el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Updates" },
-      el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "iteration"), el("th", { scope: "col" }, "what was learned from"))), el("tbody", {}, rows))));
+      el("table", { class: "updates" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "iteration"), el("th", { scope: "col" }, "what was learned from"))), el("tbody", {}, rows))));
 }
 
 function timeline(outline, pack, width) {
@@ -252,7 +252,7 @@ function timeline(outline, pack, width) {
     crowd.set(key, n + 1);
     const i = rungs.indexOf(card.rung);
     if (i < 0 || n > 4) continue;
-    const spread = Math.min(7, (width - left - right) / last / 2);
+    const spread = Math.min(9, (width - left - right) / last / 2);
     places.set(card.id, [x(card.step) + ((n % 2 ? 1 : -1) * Math.ceil(n / 2)) * spread, top + high + 14 + lane * (rungs.length - i - 0.5)]);
   }
   for (const card of pack.cards) {
@@ -262,7 +262,7 @@ function timeline(outline, pack, width) {
   if (outline.first) {
     const at = x(outline.first);
     parts.push(svg("line", { x1: at, x2: at, y1: top - 4, y2: bottom, class: "fall" }),
-      svg("text", { x: Math.min(at, width - 62), y: top - 7, "text-anchor": at < 100 ? "start" : "middle", class: "name fell" }, `falls at ${outline.first}`));
+      svg("text", { x: Math.min(at, width - 62), y: top - 7, "text-anchor": at < 100 ? "start" : "middle", class: "name fell" }, `solved at ${outline.first}`));
   }
   if (pack.history.length) {
     parts.push(svg("polyline", { class: "curve fell", points: pack.history.map((h) => `${x(h[0])},${y(share(h))}`).join(" ") }));
@@ -272,7 +272,7 @@ function timeline(outline, pack, width) {
   }
   for (const card of pack.cards.filter((c) => places.has(c.id))) {
     const [cx, cy] = places.get(card.id);
-    const dot = svg("circle", { cx, cy, r: 5, class: `dot pick ${colourOf(card.rung)}`, tabindex: 0, role: "button",
+    const dot = svg("circle", { cx, cy, r: 4.5, class: `dot pick ${colourOf(card.rung)}`, tabindex: 0, role: "button",
       "aria-label": `${card.rung} of iteration ${card.step}: ${gistOf(card)}` }, svg("title", {}, `${card.rung}, iteration ${card.step}: ${gistOf(card)}`));
     const go = () => reveal(card.id);
     dot.addEventListener("click", go);

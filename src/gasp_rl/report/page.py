@@ -25,6 +25,9 @@ from gasp_rl.runs.journal import Journal, Started
 from gasp_rl.runs.ledger import Cost, Ledger, ledger
 from gasp_rl.runs.metrics import Measurement
 
+FALLEN = 40
+"""Goalposts in the table of when they fell; all are among the ladders."""
+
 SHARE = Axis(0.0, 1.0, 0.25, percent=True)
 
 
@@ -150,8 +153,7 @@ def _sections(told: Told, journal: Journal, found: Packed) -> list[Html]:
             _tiles(journal, told.measurements),
             _remarks(told, journal),
             _progress(journal),
-            _gains(journal),
-            _history(journal),
+            el("div", _gains(journal), _history(journal), class_="beside"),
             el("h3", "What became of the teacher’s proposals"),
             el(
                 "p",
@@ -265,8 +267,8 @@ def _cost_tile(journal: Journal, measurements: Sequence[Measurement]) -> Html:
     return _tile("Tokens sampled", short(numbers.sampled_tokens(journal)), f"in {duration(seconds)}" if seconds else "")
 
 
-def _charts(*charts: Html) -> Html:
-    return el("div", *charts, class_="charts")
+def _charts(*charts: Html, size: str = "") -> Html:
+    return el("div", *charts, class_=f"charts {size}".strip())
 
 
 def _progress(journal: Journal) -> Html:
@@ -312,6 +314,7 @@ def _progress(journal: Journal) -> Html:
             "proposals per iteration",
             [Series(rung, numbers.accepted_over_time(journal, rung), colours[rung]) for rung in colours],
         ),
+        size="large",
     )
 
 
@@ -337,16 +340,13 @@ def _gains(journal: Journal) -> Html | None:
         for name, gain in rows
     ]
     head = ["problems", "", "before", "after", "0 to 100 %", "change", "over"]
-    return join(
-        [
-            el("h3", "pass@k before and after"),
-            table(head, body, label="pass@k before and after"),
-            el(
-                "p",
-                "[low, high]: 95 % intervals by bootstrap over problems, the change paired by problem.",
-                class_="quiet",
-            ),
-        ]
+    return el(
+        "div",
+        el("h3", "pass@k before and after"),
+        table(head, body, label="pass@k before and after"),
+        el(
+            "p", "[low, high]: 95 % intervals by bootstrap over problems, the change paired by problem.", class_="quiet"
+        ),
     )
 
 
@@ -388,6 +388,7 @@ def _learning(journal: Journal) -> Html:
                 for name in numbers.phase_names(journal)
             ],
         ),
+        size="large",
     )
 
 
@@ -457,11 +458,12 @@ def _signal(signal: Signal, readings: Sequence[Reading]) -> Html:
     values = [(float(reading.step), reading.value) for reading in mine if math.isfinite(reading.value)]
     limit = [(x, mine[-1].alarm.threshold) for x, _ in (values[0], values[-1])] if values else []
     alarmed = any(reading.alarming for reading in mine)
-    side = "alarm below" if signal in FALLING else "alarm above"
+    side = "below" if signal in FALLING else "above"
+    limit_said = f"; alarm {side} {mine[-1].alarm.threshold:g}" if mine else ""
     return line_chart(
         signal.value.replace("_", " ").capitalize(),
-        _meaning(signal),
-        [Series("signal", values, "c5" if alarmed else "c3"), Series(side, limit, "base", dashed=True)],
+        f"{_meaning(signal)}{limit_said}",
+        [Series("signal", values, "c5" if alarmed else "c3"), Series("limit", limit, "base", dashed=True)],
     )
 
 
@@ -487,7 +489,7 @@ def _history(journal: Journal) -> Html | None:
         return None
     steps = sorted({step for scores in history.values() for step, _ in scores})
     body = []
-    for problem, scores in rows[:40]:
+    for problem, scores in rows[:FALLEN]:
         at = dict(scores)
         cells = [
             el(
@@ -511,8 +513,12 @@ def _history(journal: Journal) -> Html | None:
         role="region",
         aria_label="When goalposts fell",
     )
-    return join(
-        [el("h3", "When goalposts fell"), el("p", "Draws that solved each, at each evaluation.", class_="quiet"), grid]
+    more = f" {plural(len(rows) - FALLEN, 'more goalpost')} not shown." if len(rows) > FALLEN else ""
+    return el(
+        "div",
+        el("h3", "When goalposts fell"),
+        el("p", f"Draws that solved each, at each evaluation.{more}", class_="quiet"),
+        grid,
     )
 
 

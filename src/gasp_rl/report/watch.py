@@ -33,7 +33,7 @@ from gasp_rl.runs.directory import RunDirectory
 from gasp_rl.runs.journal import Journal, JournalTail
 from gasp_rl.runs.metrics import read_measurements
 
-SHARE = 0.008
+SHARE = 0.006
 """Of one core: what this process may use on average, beyond its start and the first page of each run."""
 
 PULSE = 1.0
