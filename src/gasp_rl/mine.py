@@ -12,7 +12,8 @@ solve is out. So is one that passed once and never again, and one that could not
 prompt does not fit, the sandbox failed): nobody knows whether it is never solved. So, too, before anything is asked, is one
 whose reference fails its tests here.
 
-Everything is written to a log first. A search that is interrupted goes on where it was, with nothing drawn twice.
+Everything is written to a log first. A search that is interrupted goes on where it was; only what was in flight is drawn
+again, with the same seeds.
 """
 
 import time
