@@ -70,3 +70,19 @@ def test_the_panel_shows_counts_reasons_and_standings_in_eighty_columns(run: Jou
     ):
         assert words in panel
     assert all(len(line) <= 80 for line in panel.splitlines() if "\x1b" not in line)
+
+
+def test_evaluations_of_a_run_that_is_gone_on_with_keep_their_iteration(run: Journal) -> None:
+    before = Journal(tuple(r for r in run.records if isinstance(r, EvaluationRecord)))
+
+    lines = drawn(before, terminal=False).splitlines()
+
+    assert "base  goalposts: 0 of 16 solved, 0 so far" in lines
+    assert "  20  goalposts: 3 of 16 solved, 3 so far" in lines
+
+
+def test_plain_lines_fit_eighty_columns_and_have_no_codes(run: Journal) -> None:
+    lines = drawn(run, terminal=False).splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert all(line.isprintable() for line in lines)

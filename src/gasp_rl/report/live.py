@@ -163,12 +163,13 @@ class LiveView:
         self._close_iteration()
         words = self._evaluated(evaluation)
         self._scores[evaluation.split] = words
-        self._say(Text(f"{self._when()}{words}", "bold"))
+        step = self._step if evaluation.split == numbers.MATCHED_BASE else evaluation.step
+        self._say(Text(f"{_when(step)}{words}", "bold"))
 
     def signal(self, name: str, value: float, alarm: str) -> None:
         if alarm:
             self._close_iteration()
-            self._say(Text(f"{self._when()}{alarm}", "yellow"))
+            self._say(Text(f"{_when(self._step)}{alarm}", "yellow"))
 
     def note(self, text: str) -> None:
         self._say(Text(one_line(text, 400)))
@@ -189,11 +190,8 @@ class LiveView:
     def _close_iteration(self) -> None:
         """Leave one line behind for what is over."""
         if self._tally.rungs or self._tally.answered:
-            self._say(Text(f"{self._when()}{self._tally.line()}"))
+            self._say(Text(f"{_when(self._step)}{self._tally.line()}"))
             self._tally = Tally()
-
-    def _when(self) -> str:
-        return f"{self._step:>4}  " if self._step else "base  "
 
     def _say(self, line: Text) -> None:
         self._console.print(line, soft_wrap=not self._console.is_terminal, highlight=False)
@@ -244,6 +242,10 @@ class LiveView:
         right = [f"{kind} {self._tally.right[kind] / n:.0%}" for kind, n in self._tally.answered.items()]
         lines = [Text("right answers: " + ", ".join(right))] if right else []
         return lines + [Text(words, "bold") for words in self._scores.values()]
+
+
+def _when(step: int) -> str:
+    return f"{step:>4}  " if step else "base  "
 
 
 def _coming(p: Proposal, width: int) -> Text:
