@@ -113,13 +113,13 @@ class Family:
 
 
 def families(story: Story, journal: Journal) -> list[Family]:
-    """One per goalpost, those that fell first, then by how high their ladders reach; or one per kind of free proposal."""
+    """One per goalpost, those that fell first, then by how high their ladders reach; after one per kind of free proposal."""
     known = {g.id: g for g in (journal.started.goalposts if journal.started else ())}
     history = numbers.score_history(journal)
     ids = dict.fromkeys([*known, *history, *(goalpost for goalpost in story.shelves if goalpost)])
     found = [_family(known.get(i, GoalpostText(i, "")), story.shelves.get(i, Shelf()), history.get(i, ())) for i in ids]
     guided = sorted(found, key=lambda f: (-f.solves, -f.height))
-    return guided + [_family(GoalpostText("", ""), _of_rung(story.shelves[""], rung), ()) for rung in _free(story)]
+    return [_family(GoalpostText("", ""), _of_rung(story.shelves[""], rung), ()) for rung in _free(story)] + guided
 
 
 def _free(story: Story) -> list[str]:

@@ -321,7 +321,7 @@ async function show(id, focus) {
     outline.free ? null : picture,
     outline.free || !pack.history.length ? null : historyTable(pack),
     ...tree(outline, pack, asked),
-    pack.cards.length ? null : el("p", { class: "empty" }, "Nothing has been written for it yet."),
+    pack.cards.length ? null : el("p", { class: "empty" }, "Nothing has been written for it."),
     outline.left_out ? el("p", { class: "note" }, `${plural(outline.left_out, "more proposal")} counted above, not shown, to keep this page small.`) : null,
     outline.free ? null : updatesOf(pack, outline),
     !solved ? null : el("div", { class: "stage solved" },
