@@ -47,8 +47,9 @@ def test_the_command_of_a_report_gives_the_settings_of_its_run(options: str) -> 
 
 
 def test_what_no_flag_can_say_is_owned_up_to() -> None:
-    assert micro_gasp().gasp
-    taller = replace(micro_gasp(), gasp=replace(micro_gasp().gasp, ladder=(LEMMA,)))
+    gasp = micro_gasp().gasp
+    assert gasp
+    shorter = replace(micro_gasp(), gasp=replace(gasp, ladder=(LEMMA,)))
 
-    assert not reproduction(taller, micro_gasp()).complete
+    assert not reproduction(shorter, micro_gasp()).complete
     assert not reproduction(RunConfig(recipe="unknown", azr=AzrConfig()), None).complete
