@@ -180,14 +180,17 @@ def _sections(told: Told, journal: Journal, found: Packed) -> list[Html]:
                 class_="lead",
             ),
             el(
-                "p",
-                f"{plural(found.left_out, 'proposal')} of {sum(1 for _ in numbers.proposals(journal)):,} are counted "
-                "but left out to keep this page small.",
-                class_="note",
-                id="left-out",
-            )
-            if found.left_out
-            else None,
+                "div",
+                el(
+                    "p",
+                    f"{plural(found.left_out, 'proposal')} of {len(numbers.proposals(journal)):,} are counted but left out "
+                    "to keep this page small.",
+                    class_="note",
+                )
+                if found.left_out
+                else None,
+                data_part="left-out",
+            ),
             el("noscript", el("p", "The ladders are unpacked by a script of this page, which is off.", class_="note")),
             el("div", id="ladder-view"),
             id="ladders",
