@@ -4,8 +4,6 @@ One record per line, durable when `append` returns. A last line that a crash lef
 cannot be read is an error that names it.
 """
 
-import fcntl
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +14,7 @@ import msgspec
 from gasp_rl.config import GradingConfig, ModelConfig, RunConfig
 from gasp_rl.errors import RunError
 from gasp_rl.rollout import ProblemScore
+from gasp_rl.runs.durable import DurableFile
 from gasp_rl.runs.results import ModelFacts, PromptFacts
 
 SCHEMA = 1
@@ -117,58 +116,30 @@ class EvidenceLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = DurableFile(path)
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise RunError(f"{path} cannot be opened: {error.strerror}") from error
-        try:
-            self._lock()
             data = path.read_bytes()
             whole = data[: data.rfind(b"\n") + 1]
             self.records: list[Record] = _read(whole, path)
-            self._end = len(whole)
-            self._cut()
+            self._file.keep(len(whole))
         except BaseException:
-            os.close(self._file)
+            self._file.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def append(self, record: Record) -> None:
         """Afterwards it is on disk whole, or, if this raises, not at all."""
-        line = msgspec.json.encode(record) + b"\n"
         try:
-            self._cut()  # an interrupt may have kept the one below from happening
-            try:
-                left = line
-                while left:
-                    left = left[os.write(self._file, left) :]
-                os.fsync(self._file)
-                self._end += len(line)
-                self.records.append(record)
-            finally:
-                self._cut()
+            self._file.append(msgspec.json.encode(record) + b"\n")
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}. What it holds is intact: make room, and give "
                            "the same command again") from error  # fmt: skip
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{self.path} is being written by another process; wait for it or use another --out"
-            ) from error
-
-    def _cut(self) -> None:
-        """Leave nothing behind the last whole record."""
-        if os.fstat(self._file).st_size != self._end:
-            os.ftruncate(self._file, self._end)
-            os.fsync(self._file)
+        self.records.append(record)
 
 
 def read_evidence(path: Path) -> tuple[Record, ...]:

@@ -4,8 +4,6 @@ How a line is written, and how a changed or lost one is found, is in `lines`. Wh
 line: it is dropped, with a note, when the journal is next opened.
 """
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,6 +15,7 @@ import msgspec
 from gasp_rl.config import RunConfig
 from gasp_rl.errors import RunError
 from gasp_rl.rollout import Answer, Draws, Evaluation, Iteration
+from gasp_rl.runs.durable import DurableFile
 from gasp_rl.runs.lines import SCHEMA, Line, NewerSchemaError, decode_line, encode_line
 
 
@@ -220,18 +219,12 @@ class JournalWriter:
         """Open or create the journal and drop what a crash left torn; `self.journal` is what it holds by then."""
         self.path = path
         self._follower: Callable[[], None] = lambda: None
+        self._file = DurableFile(path)
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise RunError(f"{path} cannot be opened: {error.strerror}") from error
-
-        try:
-            self._lock()
             self.journal, self._marks = _gather(path)
-            self._cut()
-            _sync_directory(path.parent)
+            self._file.keep(self._marks[-1].end)
         except BaseException:
-            os.close(self._file)
+            self._file.close()
             raise
 
     def __enter__(self) -> Self:
@@ -246,18 +239,14 @@ class JournalWriter:
         line, checksum = encode_line(*_parted(record), mark.sum)
 
         try:
-            self._cut()  # an interrupt may have kept the cut below from happening
-            try:
-                _write_all(self._file, line)
-                os.fsync(self._file)
-                self._marks.append(_Mark(mark.end + len(line), checksum))
-            finally:
-                self._cut()
+            self._file.keep(mark.end)  # an interrupt may have come between the last record and its mark
+            self._file.append(line)
         except OSError as error:
             raise RunError(
                 f"{self.path} cannot be written: {error.strerror}. Its {self.records} records are intact; "
                 f"make room there, then go on with: gasp resume {self.path.parent}"
             ) from error
+        self._marks.append(_Mark(self._file.end, checksum))
         self._follower()
 
     @property
@@ -288,25 +277,10 @@ class JournalWriter:
             raise RunError(f"{self.path} has {self.records} records, cannot rewind to {records}")
         del self._marks[records + 1 :]
         self.journal = Journal(self.journal.records[:records], self.journal.notes)
-        self._cut()
+        self._file.keep(self._marks[-1].end)
 
     def close(self) -> None:
-        os.close(self._file)
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{self.path} is being written by another process; wait for it or use another --out"
-            ) from error
-
-    def _cut(self) -> None:
-        """Leave nothing behind the last whole record."""
-        end = self._marks[-1].end
-        if os.fstat(self._file).st_size != end:
-            os.ftruncate(self._file, end)
-            os.fsync(self._file)
+        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,18 +377,3 @@ def _corrupt(path: Path, number: int, step: int, cause: Exception) -> RunError:
         f"{path} line {number} is corrupt ({cause}). {whole}. Restore the file from a copy, or give up the rest: "
         f"cd {path.parent} && {cut}, then gasp resume {path.parent}"
     )
-
-
-def _write_all(file: int, data: bytes) -> None:
-    """One write, unless the system takes only part of it."""
-    while data:
-        data = data[os.write(file, data) :]
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a new file's name durable too."""
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
