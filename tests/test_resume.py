@@ -55,11 +55,16 @@ def real() -> RunConfig:
 
 
 class EndsAt(Silent):
-    """Ctrl-C at the nth phase."""
+    """Ctrl-C at the nth phase, or where an iteration begins."""
 
-    def __init__(self, nth: int) -> None:
+    def __init__(self, nth: int, step: int = 0) -> None:
         self.left = nth
+        self.step = step
         self.notes: list[str] = []
+
+    def iteration(self, step: int, steps: int) -> None:
+        if step == self.step:
+            raise KeyboardInterrupt
 
     def phase(self, name: str, detail: str = "") -> None:
         self.left -= 1
@@ -84,15 +89,15 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return run_recipe(guided(), tmp_path_factory.mktemp("runs") / "straight", Silent())
 
 
-def interrupted(config: RunConfig, out: Path, nth: int) -> RunDirectory:
+def interrupted(config: RunConfig, out: Path, nth: int, step: int = 0) -> RunDirectory:
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(config, out, EndsAt(nth))
+        run_recipe(config, out, EndsAt(nth, step))
     run = RunDirectory(out)
     assert isinstance(read_journal(run.journal).ending, Stopped)
     return run
 
 
-@pytest.mark.parametrize("nth", [1, 4, 6, 8, 11, 15])
+@pytest.mark.parametrize("nth", [1, 4, 7, 11, 15, 20, 26])
 def test_guided_play_goes_on_wherever_it_was_stopped(straight: RunDirectory, tmp_path: Path, nth: int) -> None:
     run = interrupted(guided(), tmp_path / "run", nth)
 
@@ -173,7 +178,7 @@ def test_a_run_that_changed_its_course_goes_on_as_if_nothing_had_happened(tmp_pa
 def test_a_damaged_checkpoint_is_passed_over_and_said(straight: RunDirectory, tmp_path: Path) -> None:
     config = replace(guided(), checkpoint=CheckpointConfig(keep=3))
     whole = run_recipe(config, tmp_path / "whole", Silent())
-    run = interrupted(config, tmp_path / "run", 15)
+    run = interrupted(config, tmp_path / "run", 0, step=3)
     newest = checkpoints(run.checkpoints)[0]
     weights = newest.path / "engine" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
