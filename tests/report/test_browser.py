@@ -1,5 +1,6 @@
 """The report in a real browser: nothing a model wrote runs, and no screen is too narrow for it."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -83,7 +84,7 @@ def test_a_goalpost_that_fell_is_followed_down_its_ladder(visit: Callable[..., P
     name = fallen.locator(".id").inner_text()
     fallen.click()
 
-    assert tab.locator("#shown").inner_text() == name
+    expect(tab.locator("#shown")).to_have_text(name)
     assert tab.locator(".stage.goal .message").inner_text()
     assert tab.locator(".axis .chip").first.inner_text().lower().startswith("axis ")
     lemma = tab.locator(".tree > li > .card.c1").first
@@ -103,8 +104,7 @@ def test_a_dot_of_the_timeline_opens_its_proposal_by_the_keyboard(visit: Callabl
     dot.focus()
     tab.keyboard.press("Enter")
 
-    opened = tab.evaluate("document.activeElement.closest('details.card').open")
-    assert opened
+    tab.wait_for_function("document.activeElement.closest('details.card')?.open")
 
 
 def test_filters_leave_what_fits_them(visit: Callable[..., Page], run: Journal) -> None:
@@ -113,12 +113,12 @@ def test_filters_leave_what_fits_them(visit: Callable[..., Page], run: Journal) 
     expect(tab.locator("#found")).to_contain_text(" of 16 goalposts")
 
     assert tab.locator(".list button", has_text="fell at").count() == 0
-    assert tab.locator("#found").inner_text() == f"{tab.locator('.list button').count()} of 16 goalposts"
+    expect(tab.locator("#found")).to_have_text(f"{tab.locator('.list button').count()} of 16 goalposts")
 
     tab.select_option("#filter-axis", "io")
     tab.select_option("#filter-why", "too_hard")
-    tab.wait_for_timeout(200)
-    assert tab.locator(".axis .chip").all_inner_texts() == ["AXIS IO"]
+    expect(tab.locator(".axis .chip")).to_have_text(["axis io"])
+    tab.wait_for_function("[...document.querySelectorAll('.badge.why')].every(b => b.textContent === 'too hard')")
     assert set(tab.locator(".badge.why").all_inner_texts()) == {"too hard"}
 
 
@@ -153,8 +153,8 @@ def test_the_list_is_walked_with_the_keyboard_alone(visit: Callable[..., Page], 
     tab.keyboard.press("Enter")
 
     second = tab.locator(".list button .id").nth(1).inner_text()
-    assert tab.locator("#shown").inner_text() == second
-    assert tab.url.endswith(quote(second, safe=""))
+    expect(tab.locator("#shown")).to_have_text(second)
+    expect(tab).to_have_url(re.compile(f"{quote(second, safe='')}$"))
 
 
 def test_free_proposals_can_be_looked_at_too(visit: Callable[..., Page]) -> None:
