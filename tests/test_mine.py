@@ -29,7 +29,7 @@ from gasp_rl.policy.scripted import ScriptedEngine
 from gasp_rl.problem import Problem, TestCase
 from gasp_rl.problems.jsonl import read_problems, write_problems
 from gasp_rl.progress import Observer, Silent
-from gasp_rl.runs.evidence import Certificate, Drawn, Draws, EvidenceLog, read_evidence
+from gasp_rl.runs.evidence import Asking, Certificate, Drawn, EvidenceLog, read_evidence
 from gasp_rl.runs.results import ModelFacts
 from gasp_rl.sandbox.base import Execution, Job, Result, Sandbox, Status
 from gasp_rl.sandbox.scripted import ScriptedSandbox
@@ -133,7 +133,7 @@ def by_paper(candidates: Path, world: World, *, quick: bool = False) -> Mined:
 
 
 def by_models(candidates: Path, world: World, *models: str, samples: int = 6) -> Mined:
-    search = Search(candidates, model_filters(models, ModelConfig(), Draws(samples, 0.6, 99)))
+    search = Search(candidates, model_filters(models, ModelConfig(), Asking(samples, 0.6, 99)))
     return searched(search, world, candidates.parent / "out")
 
 
@@ -282,7 +282,7 @@ def test_problems_whose_reference_fails_are_listed_and_not_asked(candidates: Pat
 
 
 def test_the_number_of_candidates_can_be_limited(candidates: Path) -> None:
-    search = Search(candidates, model_filters(["m"], ModelConfig(), Draws(4, 0.6, 99)), max_candidates=2)
+    search = Search(candidates, model_filters(["m"], ModelConfig(), Asking(4, 0.6, 99)), max_candidates=2)
 
     found = searched(search, World(), candidates.parent / "out")
 
@@ -292,7 +292,7 @@ def test_the_number_of_candidates_can_be_limited(candidates: Path) -> None:
 def test_malformed_candidates_are_skipped_only_by_choice_and_that_is_said(candidates: Path) -> None:
     candidates.write_bytes(b'{"id": 1}\n' + candidates.read_bytes())
     notes = Notes()
-    search = Search(candidates, model_filters(["m"], ModelConfig(), Draws(4, 0.6, 99)))
+    search = Search(candidates, model_filters(["m"], ModelConfig(), Asking(4, 0.6, 99)))
 
     found = searched(
         replace(search, reading=ReadingConfig(skip_malformed=True)), World(), candidates.parent / "out", notes
@@ -375,13 +375,13 @@ def test_a_finished_search_is_not_asked_again(candidates: Path) -> None:
     ("search", "line"),
     [
         (
-            Search(Path(), model_filters(["m"], ModelConfig(), Draws(6, 1.0, 99))),
+            Search(Path(), model_filters(["m"], ModelConfig(), Asking(6, 1.0, 99))),
             "filters.0.draws.temperature: 0.6 -> 1.0",
         ),
-        (Search(Path(), model_filters(["m", "n"], ModelConfig(), Draws(6, 0.6, 99))), "filters: 0-m -> 0-m, 1-n"),
-        (Search(Path(), model_filters(["m"], ModelConfig(), Draws(6, 0.6, 99)), seed=3), "seed: 0 -> 3"),
+        (Search(Path(), model_filters(["m", "n"], ModelConfig(), Asking(6, 0.6, 99))), "filters: 0-m -> 0-m, 1-n"),
+        (Search(Path(), model_filters(["m"], ModelConfig(), Asking(6, 0.6, 99)), seed=3), "seed: 0 -> 3"),
         (
-            Search(Path(), model_filters(["m"], ModelConfig(), Draws(6, 0.6, 99)), max_candidates=5),
+            Search(Path(), model_filters(["m"], ModelConfig(), Asking(6, 0.6, 99)), max_candidates=5),
             "candidates: 6 -> 5",
         ),
     ],
@@ -441,4 +441,4 @@ def test_a_filter_that_trains_nothing_is_refused() -> None:
 @pytest.mark.parametrize("models", [(), ("m", "m")])
 def test_models_have_to_be_named_once_each(models: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="models must be at least one, all different"):
-        model_filters(models, ModelConfig(), Draws(6, 0.6, 99))
+        model_filters(models, ModelConfig(), Asking(6, 0.6, 99))

@@ -638,7 +638,7 @@ def mine(asked: Mining | MiningModels) -> None:
     """Ask filter after filter; each leaves fewer candidates."""
     from gasp_rl import mine as mining
     from gasp_rl.report.live import LiveView
-    from gasp_rl.runs.evidence import Draws
+    from gasp_rl.runs.evidence import Asking
 
     if isinstance(asked, Mining):
         filters = mining.paper_filters(asked.rlvr, asked.azr, asked.seeds, quick=asked.quick)
@@ -647,7 +647,7 @@ def mine(asked: Mining | MiningModels) -> None:
             asked.candidates, filters, asked.seeds[0], problems.max_goalposts, problems.reading, asked.rlvr.sandbox
         )
     else:
-        draws = Draws(asked.samples, asked.sampling.temperature, asked.sampling.max_tokens)
+        draws = Asking(asked.samples, asked.sampling.temperature, asked.sampling.max_tokens)
         filters = mining.model_filters(asked.models, asked.model, draws)
         search = mining.Search(
             asked.candidates, filters, asked.seed, asked.max_candidates, asked.rows, asked.sandbox, asked.endpoint

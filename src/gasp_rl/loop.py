@@ -14,6 +14,7 @@ from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal, RolloutGroup
 from gasp_rl.runs.course import Pilot
 from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, JournalWriter, read_journal
+from gasp_rl.runs.ledger import MATCHED_DRAWS
 from gasp_rl.selfplay.free import FREE_KINDS, FreePlay
 from gasp_rl.selfplay.play import Play, solve_problems
 from gasp_rl.selfplay.student import Student
@@ -128,6 +129,6 @@ def train(run: Run) -> None:
         if every and (step % every == 0 or last):
             run.observer.phase("checkpoint")
             run.checkpoint(step, [evaluation for evaluation in evaluations if evaluation.step == step])
-    run.observer.phase("base model, matched draws")
+    run.observer.phase(MATCHED_DRAWS)
     record(run.conclude(evaluations))
     run.journal.append(Finished(run.pilot.stopped))

@@ -41,6 +41,7 @@ from gasp_rl.rollout import Judgement
 from gasp_rl.runs.differences import differences
 from gasp_rl.runs.evidence import (
     SCHEMA,
+    Asking,
     AskModel,
     AskRun,
     Began,
@@ -48,7 +49,6 @@ from gasp_rl.runs.evidence import (
     Certified,
     Closed,
     Drawn,
-    Draws,
     EvidenceLog,
     Filter,
     Opened,
@@ -102,7 +102,7 @@ def paper_filters(rlvr: RunConfig, azr: RunConfig, seeds: Sequence[int], *, quic
     )
 
 
-def model_filters(models: Sequence[str], how: ModelConfig, draws: Draws) -> tuple[Filter, ...]:
+def model_filters(models: Sequence[str], how: ModelConfig, draws: Asking) -> tuple[Filter, ...]:
     """One filter for each model that is named."""
     if not models or len(set(models)) < len(models):
         raise ConfigError(f"models must be at least one, all different, got {tuple(models)}")
@@ -111,8 +111,8 @@ def model_filters(models: Sequence[str], how: ModelConfig, draws: Draws) -> tupl
     )
 
 
-def _draws(config: RunConfig) -> Draws:
-    return Draws(config.evaluate.samples, config.evaluate.temperature, config.sampling.max_tokens)
+def _draws(config: RunConfig) -> Asking:
+    return Asking(config.evaluate.samples, config.evaluate.temperature, config.sampling.max_tokens)
 
 
 def _filtering(config: RunConfig, seed: int) -> RunConfig:

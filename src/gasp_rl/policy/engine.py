@@ -10,7 +10,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Stop(StrEnum):
@@ -115,6 +117,13 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a completion; end-of-text tokens are dropped."""
         ...
+
+
+def finished(value: T) -> Future[T]:
+    """A future that has its answer already: of an engine that works while it is called."""
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future
 
 
 class Trainer(Protocol):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -24,14 +24,12 @@ from gasp_rl.config import ModelConfig
 from gasp_rl.errors import EngineError, ModelError
 from gasp_rl.policy import generic, llama
 from gasp_rl.policy.decoder import Decoder
-from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem
+from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem, finished
 from gasp_rl.policy.learner import ModelLearner
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler
 from gasp_rl.policy.stops import StopStrings
 from gasp_rl.policy.tokenizer import HfTokenizer
-
-T = TypeVar("T")
 
 TOKEN_BUDGET = 16_384
 
@@ -121,21 +119,21 @@ class LocalEngine:
         return self._sample(requests)
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:
-        return _done(self._learner.logprobs(items, temperature))
+        return finished(self._learner.logprobs(items, temperature))
 
     def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]:
-        return _done(self._learner.forward_backward(items, loss))
+        return finished(self._learner.forward_backward(items, loss))
 
     def optim_step(self, params: OptimParams) -> Future[OptimStats]:
         stats = self._learner.optim_step(params)
         self._stale = self._stale or not stats.skipped
-        return _done(stats)
+        return finished(stats)
 
     def publish(self) -> Future[int]:
         self._decoder = self._copy()
         self._version += 1
         self._stale = False
-        return _done(self._version)
+        return finished(self._version)
 
     def save(self, path: Path) -> None:
         """Write weights, optimizer state and version, all or nothing. Gradients not yet applied are not part of it."""
@@ -274,9 +272,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _done(value: T) -> Future[T]:
-    future: Future[T] = Future()
-    future.set_result(value)
-    return future

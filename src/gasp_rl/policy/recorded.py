@@ -3,13 +3,10 @@
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
 
-from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, SamplingParams, StepStats, TrainItem
+from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, SamplingParams, StepStats, TrainItem, finished
 from gasp_rl.policy.policy import prompt_digest
 from gasp_rl.rollout import Completion, Draws, Prompt, UpdateStats
-
-T = TypeVar("T")
 
 
 class RecordedPolicy:
@@ -56,16 +53,16 @@ class RecordedTrainer:
         self._update = next(self._coming, None)
         tokens = sum(len(item.completion) for item in items)
         if self._update is None:
-            return _done(StepStats(math.nan, tokens, math.nan, math.nan, math.nan))
-        return _done(StepStats(self._update.loss, tokens, self._update.entropy, self._update.ratio_max, 0.0))
+            return finished(StepStats(math.nan, tokens, math.nan, math.nan, math.nan))
+        return finished(StepStats(self._update.loss, tokens, self._update.entropy, self._update.ratio_max, 0.0))
 
     def optim_step(self, params: OptimParams) -> Future[OptimStats]:
         if self._update is None:
-            return _done(OptimStats(math.nan, skipped=True))
-        return _done(OptimStats(self._update.grad_norm, self._update.skipped))
+            return finished(OptimStats(math.nan, skipped=True))
+        return finished(OptimStats(self._update.grad_norm, self._update.skipped))
 
     def publish(self) -> Future[int]:
-        return _done(0)
+        return finished(0)
 
 
 def _completions(draws: Draws) -> list[Completion]:
@@ -73,9 +70,3 @@ def _completions(draws: Draws) -> list[Completion]:
         Completion((0,) * tokens, (0.0,) * tokens, text, finished, version=0)
         for text, tokens, finished in zip(draws.texts, draws.tokens, draws.finished, strict=True)
     ]
-
-
-def _done(value: T) -> Future[T]:
-    future: Future[T] = Future()
-    future.set_result(value)
-    return future

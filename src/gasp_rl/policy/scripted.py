@@ -8,15 +8,23 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from gasp_rl.errors import EngineError
-from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, Stop, TrainItem
+from gasp_rl.policy.engine import (
+    Loss,
+    OptimParams,
+    OptimStats,
+    Sample,
+    SampleRequest,
+    StepStats,
+    Stop,
+    TrainItem,
+    finished,
+)
 
 Reply: TypeAlias = Callable[[str, int, int], str]
 """(text of the prompt, index of the sample, seed of the request) -> what to say."""
-
-T = TypeVar("T")
 
 
 class CharTokenizer:
@@ -66,7 +74,7 @@ class ScriptedEngine:
             yield index, [self._sample(request, place) for place in range(request.n)]
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:
-        return _done([[self._logprob] * len(item.completion) for item in items])
+        return finished([[self._logprob] * len(item.completion) for item in items])
 
     def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]:
         self._pending.extend(items)
@@ -82,7 +90,7 @@ class ScriptedEngine:
                 log_ratio_max = max(log_ratio_max, abs(self._logprob - old))
                 tokens += 1
         mean = 1 / tokens if tokens else 0.0
-        return _done(
+        return finished(
             StepStats(
                 total / loss.denominator, tokens, -self._logprob if tokens else 0.0, log_ratio_max, clipped * mean
             )
@@ -92,11 +100,11 @@ class ScriptedEngine:
         self.learned.append(self._pending)
         self._pending = []
         self.steps.append(params)
-        return _done(OptimStats(grad_norm=float(bool(self.learned[-1])), skipped=False))
+        return finished(OptimStats(grad_norm=float(bool(self.learned[-1])), skipped=False))
 
     def publish(self) -> Future[int]:
         self._version += 1
-        return _done(self._version)
+        return finished(self._version)
 
     def save(self, path: Path) -> None:
         path.mkdir(parents=True)
@@ -123,9 +131,3 @@ class ScriptedEngine:
         if len(tokens) > room:
             tokens, stop = tokens[:room], Stop.LENGTH
         return Sample(tokens, (self._logprob,) * len(tokens), stop, self._version)
-
-
-def _done(value: T) -> Future[T]:
-    future: Future[T] = Future()
-    future.set_result(value)
-    return future

@@ -221,9 +221,7 @@ class Watched:
 
     async def _look(self) -> None:
         async with self._building:
-            if (
-                self.version
-            ):  # the first page of a run is all that was written before anybody came: it is not rested for
+            if self.version:  # the first page is all that was written before anybody came: it is not rested for
                 self._began = time.monotonic(), time.process_time()
             self._count += 1
             version = f"{os.getpid()}-{self._count}"

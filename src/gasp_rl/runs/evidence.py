@@ -32,7 +32,7 @@ class Certificate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class Asking:
     """How often and how each problem is asked."""
 
     samples: int
@@ -45,7 +45,7 @@ class AskModel(msgspec.Struct, frozen=True, tag="model"):
 
     name: str
     model: ModelConfig
-    draws: Draws
+    draws: Asking
 
 
 class AskRun(msgspec.Struct, frozen=True, tag="run"):
@@ -53,7 +53,7 @@ class AskRun(msgspec.Struct, frozen=True, tag="run"):
 
     name: str
     config: RunConfig
-    draws: Draws
+    draws: Asking
     on_the_rest: bool = False
     """It trains on what the filters before it left."""
 
