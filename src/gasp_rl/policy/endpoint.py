@@ -194,6 +194,8 @@ class Endpoint:
                     found = error
                 finally:  # whatever happened, nobody waits for it in vain
                     came.put((number, found))
+                    if isinstance(found, EngineError):  # here and not only by who reads it: nothing is asked meanwhile
+                        stopped.set()
 
         for _ in range(min(self._config.concurrency, count)):
             threading.Thread(target=work, daemon=True).start()
