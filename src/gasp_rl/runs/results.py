@@ -1,7 +1,5 @@
 """What an evaluation leaves on disk: one JSON file with the numbers and everything needed to take them again."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import msgspec
 from gasp_rl.config import GradingConfig, SamplingConfig
 from gasp_rl.errors import InputError
 from gasp_rl.rollout import Evaluation
+from gasp_rl.runs.whole import write_whole
 
 SCHEMA = 1
 
@@ -116,19 +115,7 @@ class Results(msgspec.Struct, frozen=True):
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Whole or not at all."""
-    data = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh = Path(name)
-        fresh.chmod(0o644)
-        fresh.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    write_whole(path, msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
 
 
 def read_results(path: Path) -> Results:
