@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from gasp_rl import __version__
-from gasp_rl.bootstrap import LEVEL, bootstrap_interval
 from gasp_rl.build import fresh_sandbox, problem_set, problems_digest
 from gasp_rl.config import EndpointConfig, ModelConfig, ReadingConfig, SamplingConfig, SandboxConfig
 from gasp_rl.errors import ProblemFileError
 from gasp_rl.evaluate import Attempt, evaluate
+from gasp_rl.intervals import LEVEL, bootstrap_interval
 from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.problem import Problem
 from gasp_rl.problems.forms.base import moment

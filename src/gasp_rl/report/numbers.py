@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
 
-from gasp_rl.bootstrap import Interval, bootstrap_interval
+from gasp_rl.intervals import Interval, bootstrap_interval
 from gasp_rl.rollout import Answer, Evaluation, Judgement, Phase, ProblemScore, Proposal, Rejection, UpdateStats
 from gasp_rl.runs.journal import Journal
 from gasp_rl.runs.metrics import Measurement

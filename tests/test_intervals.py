@@ -5,9 +5,9 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta, t
+from scipy.stats import beta
 
-from gasp_rl.bootstrap import bootstrap_interval, student_quantile
+from gasp_rl.intervals import bootstrap_interval
 from gasp_rl.stats import pass_at_k
 
 shares = st.lists(st.floats(0, 1).map(lambda x: round(x, 3)), min_size=2, max_size=30)
@@ -58,12 +58,6 @@ def test_one_problem_says_next_to_nothing() -> None:
 def test_an_interval_needs_a_value() -> None:
     with pytest.raises(ValueError, match="at least one value"):
         bootstrap_interval([])
-
-
-@pytest.mark.parametrize("freedom", [3, 5, 10, 100])
-@pytest.mark.parametrize("p", [0.9, 0.975])
-def test_students_quantile_is_near_enough(p: float, freedom: int) -> None:
-    assert student_quantile(p, freedom) == pytest.approx(t.ppf(p, freedom), rel=0.01)
 
 
 @pytest.mark.slow
