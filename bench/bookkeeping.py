@@ -21,7 +21,7 @@ from gasp_rl.runs.append import Appender
 from gasp_rl.runs.course import Pilot
 from gasp_rl.runs.directory import RunDirectory, read_config
 from gasp_rl.runs.journal import IterationRecord, JournalWriter, read_whole
-from gasp_rl.runs.metrics import read_measurements
+from gasp_rl.runs.metrics import Spent, read_measurements
 from gasp_rl.runs.store import StoreKeeper
 from gasp_rl.runs.trackers import JsonLines, Tracking
 
@@ -57,7 +57,7 @@ def replay(run: RunDirectory, folder: Path, cpu: float) -> None:
     again = RunDirectory(folder)
     journal_clock, store_clock, metrics_clock, curves_clock, health_clock = (Clock() for _ in range(5))
     tracking = Tracking([JsonLines(again.scalars, print)], ks=(1,))
-    pilot = Pilot(read_config(run.config), Silent(), lambda: 0.0)
+    pilot = Pilot(read_config(run.config), Silent(), Spent)
     with JournalWriter(again.journal) as journal, StoreKeeper(again.store, journal, print) as keeper:
         with store_clock():
             keeper.update()

@@ -1,7 +1,6 @@
 """From settings to live objects: the one module that names concrete classes."""
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -28,7 +27,7 @@ from gasp_rl.problems.jsonl import read_problems, skipped
 from gasp_rl.progress import Observer, Several
 from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.append import Appender
-from gasp_rl.runs.checkpoint import checkpoints, save_checkpoint
+from gasp_rl.runs.checkpoint import Rate, checkpoints, save_checkpoint
 from gasp_rl.runs.course import Pilot, switched
 from gasp_rl.runs.differences import differences
 from gasp_rl.runs.directory import RunDirectory, create_run, open_run, read_config
@@ -42,7 +41,7 @@ from gasp_rl.runs.journal import (
     Stopped,
     read_journal,
 )
-from gasp_rl.runs.metrics import Measurement, Meter, read_measurements
+from gasp_rl.runs.metrics import Measurement, Meter, Spent, read_measurements
 from gasp_rl.runs.results import ModelFacts
 from gasp_rl.runs.store import StoreKeeper
 from gasp_rl.runs.trackers import Apart, JsonLines, Tracking, require_installed
@@ -96,6 +95,8 @@ class Parts:
     sandboxes: Sandboxes
     prompts: PromptSet
     observer: Observer
+    spent: Spent
+    """By the wall clock, as `observer` measures it."""
 
 
 def fresh_sandbox(config: SandboxConfig, observer: Observer, sandboxes: Sandboxes = open_sandbox) -> Sandbox:
@@ -167,25 +168,31 @@ def resume_run(
 
 
 @contextmanager
-def _watched(config: RunConfig, directory: RunDirectory, observer: Observer) -> Iterator[Observer]:
-    """The observer, and beside it those who write down what things cost and pass the curves to trackers."""
+def _watched(config: RunConfig, directory: RunDirectory, observer: Observer) -> Iterator[tuple[Observer, Spent]]:
+    """The observer, and beside it those who write down what things cost and pass the curves to trackers; and these costs."""
     require_installed(config.track)
     written = Appender(directory.metrics, observer.note)
     trackers = [Apart(name, directory.root / name, observer.note) for name in config.track]
     lines = JsonLines(directory.scalars, observer.note)
-    tracking = Tracking([lines, *trackers], config.evaluate.ks, read_measurements(directory.metrics))
+    before = read_measurements(directory.metrics)
+    tracking = Tracking([lines, *trackers], config.evaluate.ks, before)
+    spent = Spent()
+    for measurement in before:
+        spent.add(measurement)
 
     def tell(measurement: Measurement) -> None:
         written.write(measurement)
+        spent.add(measurement)
         tracking.measured(measurement)
 
     with closing(tracking), closing(Meter(tell)) as meter:
-        yield Several([observer, meter, tracking])
+        yield Several([observer, meter, tracking]), spent
 
 
 @contextmanager
-def _parts(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Iterator[Parts]:
+def _parts(config: RunConfig, watched: tuple[Observer, Spent], sandboxes: Sandboxes) -> Iterator[Parts]:
     """Everything a run needs, opened; closed afterwards."""
+    observer, spent = watched
     sets = load_problems(config, observer)
     with ExitStack() as stack:
         engine = stack.enter_context(closing(LocalEngine.open(config.model, config.learn.token_budget)))
@@ -193,7 +200,7 @@ def _parts(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Itera
         learner = Learner(engine, config.learn, config.sampling.temperature, observer)
         prompts = PROMPT_SETS[config.model.prompts]
         yield Parts(
-            config, sets, engine, EnginePolicy(engine, observer), learner, sandbox, sandboxes, prompts, observer
+            config, sets, engine, EnginePolicy(engine, observer), learner, sandbox, sandboxes, prompts, observer, spent
         )
 
 
@@ -208,14 +215,17 @@ def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter, examin
         return _evaluations(parts, step)
 
     def checkpoint(step: int, evaluations: Sequence[Evaluation]) -> None:
-        validation = [mean_pass_at_k(e.scores, 1) for e in evaluations if e.split == "validation"]
+        validation = [
+            Rate(k, rate)
+            for evaluation in evaluations if evaluation.split == "validation"
+            for k in parts.config.checkpoint.best if (rate := mean_pass_at_k(evaluation.scores, k)) is not None
+        ]  # fmt: skip
         save_checkpoint(
-            directory.checkpoints, step, journal.records, journal.checksum, validation[0] if validation else None,
+            directory.checkpoints, step, journal.records, journal.checksum, validation,
             parts.config.checkpoint.keep, parts.engine.save,
         )  # fmt: skip
 
-    spent, since = sum(m.seconds for m in read_measurements(directory.metrics)), time.monotonic()
-    pilot = Pilot(parts.config, parts.observer, lambda: spent + time.monotonic() - since)
+    pilot = Pilot(parts.config, parts.observer, lambda: parts.spent)
     for record in (*journal.journal.records, Started(parts.config, __version__)):
         pilot.follow(record)
     recorder = RecordingPolicy(parts.policy)

@@ -274,6 +274,8 @@ class LearnConfig:
 class EvaluateConfig:
     every: int = 2
     """Iterations between evaluations (paper App. D)."""
+    times: int = 0
+    """Instead, evaluate so often in all: after equal shares of the budget of training tokens or seconds. 0 = by `every`."""
     at_start: bool = True
     """Evaluate the untrained model too, before the first iteration."""
     samples: int = 100
@@ -288,7 +290,7 @@ class EvaluateConfig:
         require(self.temperature >= 0.0, "evaluate.temperature", "0 (greedy) or more", self.temperature)
         within = bool(self.ks) and min(self.ks) >= 1 and max(self.ks) <= self.samples
         require(within, "evaluate.ks", f"from 1 to evaluate.samples, which is {self.samples}", self.ks)
-        require_at_least(0, self, "evaluate.", "validation_problems")
+        require_at_least(0, self, "evaluate.", "times", "validation_problems")
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,9 +446,12 @@ class CheckpointConfig:
     every: int = 1
     """Iterations between checkpoints: what a crash can cost. 0 = none: a run that ends early cannot go on."""
     keep: int = 2
-    """Newest ones that stay, beside the best by validation pass@1."""
+    """Newest ones that stay, beside the best by validation."""
+    best: tuple[int, ...] = (1,)
+    """The one with the best validation pass@k stays for each of these k."""
 
     def __post_init__(self) -> None:
+        require(all(k >= 1 for k in self.best), "checkpoint.best", "1 or more each", self.best)
         require_at_least(0, self, "checkpoint.", "every")
         require_at_least(1, self, "checkpoint.", "keep")
 
@@ -462,11 +467,13 @@ class BudgetConfig:
     training_tokens: int = 0
     """Of these, sampled to learn from: what arms of a comparison are matched by."""
     seconds: float = 0.0
-    """By the wall clock, interruptions not counted. The one setting under which equal runs may differ; where it ended a
-    run is in the journal."""
+    """By the wall clock, interruptions not counted. Under this setting and the next equal runs may differ; where it ended
+    a run is in the journal."""
+    training_seconds: float = 0.0
+    """Of these, in iterations: evaluations and checkpoints not counted."""
 
     def __post_init__(self) -> None:
-        require_at_least(0, self, "budget.", "tokens", "training_tokens", "seconds")
+        require_at_least(0, self, "budget.", "tokens", "training_tokens", "seconds", "training_seconds")
 
 
 Action: TypeAlias = Literal["off", "warn", "stop", "switch"]
@@ -552,6 +559,10 @@ class RunConfig:
         require(bool(chosen), "recipe", "one with a gasp, azr or rlvr section", self.recipe)
         known = self.model.prompts in ("micro", "chat")
         require(known, "model.prompts", "micro or chat to train: the others only ask problems", self.model.prompts)
+        measured = self.budget.training_tokens or self.budget.training_seconds or not self.evaluate.times
+        require(
+            bool(measured), "evaluate.times", "0 without a budget of training tokens or seconds", self.evaluate.times
+        )
         require(not (self.gasp and self.azr), "recipe", "guided (gasp) or unguided (azr), not both", chosen)
         for section, split in (("gasp", "goalposts"), ("rlvr", "train")):
             named = section not in chosen or bool(getattr(self.problems, split))

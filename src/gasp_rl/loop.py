@@ -14,7 +14,7 @@ from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal, RolloutGroup
 from gasp_rl.runs.course import Pilot
 from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, JournalWriter, read_journal
-from gasp_rl.runs.ledger import MATCHED_DRAWS
+from gasp_rl.runs.metrics import CHECKPOINT, EVALUATE, MATCHED_DRAWS
 from gasp_rl.selfplay.free import FREE_KINDS, FreePlay
 from gasp_rl.selfplay.play import Play, solve_problems
 from gasp_rl.selfplay.student import Student
@@ -106,12 +106,12 @@ def train(run: Run) -> None:
             evaluations.append(evaluation)
 
     if run.config.evaluate.at_start and not done:
-        run.observer.phase("evaluate")
+        run.observer.phase(EVALUATE)
         record(run.evaluate(0))
     iterate, step = run.prepare(run.journal.journal.iterations), done
     while step < steps and not run.pilot.stopped:
         step += 1
-        run.observer.iteration(step, steps)
+        run.observer.iteration(step, run.pilot.steps(step - 1))
         made = iterate(step)
         run.observer.phase("record")
         run.journal.append(made)
@@ -122,12 +122,12 @@ def train(run: Run) -> None:
             if not run.pilot.stopped:
                 iterate = run.prepare(read_journal(run.journal.path).iterations)
         last = step == steps or bool(run.pilot.stopped)
-        if step % run.config.evaluate.every == 0 or last:
-            run.observer.phase("evaluate")
+        if run.pilot.evaluation_due(step) or last:
+            run.observer.phase(EVALUATE)
             record(run.evaluate(step))
         every = run.config.checkpoint.every
         if every and (step % every == 0 or last):
-            run.observer.phase("checkpoint")
+            run.observer.phase(CHECKPOINT)
             run.checkpoint(step, [evaluation for evaluation in evaluations if evaluation.step == step])
     run.observer.phase(MATCHED_DRAWS)
     record(run.conclude(evaluations))

@@ -12,7 +12,7 @@ class Observer(Protocol):
     """Called often and from one thread: implementations must be cheap."""
 
     def iteration(self, step: int, steps: int) -> None:
-        """Iteration `step` of `steps` begins (the first is 1)."""
+        """Iteration `step` of `steps` begins (the first is 1); 0 steps: nobody knows yet how many a budget will pay for."""
         ...
 
     def phase(self, name: str, detail: str = "") -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gasp_rl.runs.checkpoint import Checkpoint, checkpoints, save_checkpoint
+from gasp_rl.runs.checkpoint import Checkpoint, Rate, checkpoints, save_checkpoint
 
 
 def writes(text: str) -> Callable[[Path], None]:
@@ -16,7 +16,7 @@ def writes(text: str) -> Callable[[Path], None]:
     return write
 
 
-def save(folder: Path, step: int, validation: float | None = None, keep: int = 2) -> None:
+def save(folder: Path, step: int, *validation: Rate, keep: int = 2) -> None:
     save_checkpoint(folder, step, records=step + 1, checksum="ab", validation=validation, keep=keep, write=writes("w"))
 
 
@@ -25,11 +25,18 @@ def steps(found: list[Checkpoint]) -> list[int]:
 
 
 def test_the_newest_stay_and_the_best_by_validation(tmp_path: Path) -> None:
-    for step, validation in enumerate([0.2, 0.9, None, 0.5, 0.4, None], start=1):
-        save(tmp_path / "c", step, validation)
+    for step, validation in enumerate([0.2, 0.9, None, 0.5, 0.9, None, None], start=1):
+        save(tmp_path / "c", step, *([] if validation is None else [Rate(1, validation)]))
 
-    assert steps(checkpoints(tmp_path / "c")) == [6, 5, 2]
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["000002", "000005", "000006"]
+    assert steps(checkpoints(tmp_path / "c")) == [7, 6, 2]
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["000002", "000006", "000007"]
+
+
+def test_one_may_be_the_best_at_one_draw_and_another_at_twenty(tmp_path: Path) -> None:
+    for step, (ones, twenties) in enumerate([(0.2, 0.7), (0.4, 0.6), (0.1, 0.1), (0.1, 0.1)], start=1):
+        save(tmp_path, step, Rate(1, ones), Rate(20, twenties), keep=1)
+
+    assert steps(checkpoints(tmp_path)) == [4, 2, 1]
 
 
 def test_a_file_that_was_changed_or_lost_is_damage(tmp_path: Path) -> None:
@@ -52,7 +59,7 @@ def test_a_write_that_fails_leaves_the_others_and_nothing_to_be_taken_for_a_chec
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path, 2, 3, "cd", None, 2, fails)
+        save_checkpoint(tmp_path, 2, 3, "cd", (), 2, fails)
 
     assert steps(checkpoints(tmp_path)) == [1]
     save(tmp_path, 3)
@@ -61,7 +68,7 @@ def test_a_write_that_fails_leaves_the_others_and_nothing_to_be_taken_for_a_chec
 
 def test_a_step_that_is_done_again_replaces_its_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    save_checkpoint(tmp_path, 1, 2, "other", 0.5, 2, writes("again"))
+    save_checkpoint(tmp_path, 1, 2, "other", (Rate(1, 0.5),), 2, writes("again"))
 
     (checkpoint,) = checkpoints(tmp_path)
     assert checkpoint.seal.checksum == "other"

@@ -8,6 +8,7 @@ from gasp_rl.progress import Silent
 from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal, Rejection
 from gasp_rl.runs.course import Pilot, switched
 from gasp_rl.runs.journal import Course, Decided, EvaluationRecord, IterationRecord, Record
+from gasp_rl.runs.metrics import EVALUATE, Measurement, Spent
 
 CONFIG = RunConfig("mine", steps=9, gasp=GaspConfig())
 
@@ -29,8 +30,8 @@ def iteration(step: int, tokens: int = 100, rejection: Rejection | None = None) 
     return Iteration(step, (Phase("lemma", written, sampled_tokens=tokens),))
 
 
-def pilot(config: RunConfig, watcher: Watcher | None = None, seconds: Callable[[], float] = lambda: 0.0) -> Pilot:
-    return Pilot(config, watcher or Watcher(), seconds)
+def pilot(config: RunConfig, watcher: Watcher | None = None, spent: Callable[[], Spent] = Spent) -> Pilot:
+    return Pilot(config, watcher or Watcher(), spent)
 
 
 def test_most_runs_are_left_alone() -> None:
@@ -54,13 +55,57 @@ def test_a_budget_of_training_tokens_does_not_count_evaluations_and_one_of_token
 
 
 def test_a_budget_of_seconds_asks_the_clock() -> None:
-    now = iter([59.0, 60.0])
+    spent = Spent()
     watcher = Watcher()
-    one = pilot(replace(CONFIG, budget=BudgetConfig(seconds=60)), watcher, lambda: next(now))
+    one = pilot(replace(CONFIG, budget=BudgetConfig(seconds=60)), watcher, lambda: spent)
 
+    spent.add(Measurement(1, "lemma", 59.0))
     assert one.decide(iteration(1)) == []
+    spent.add(Measurement(1, EVALUATE, 1.0))
     assert one.decide(iteration(2)) == [Decided(2, Course.STOP, "the budget of 60 s is spent")]
     assert watcher.notes == ["the run ends here: the budget of 60 s is spent"]
+
+
+def test_a_budget_of_training_seconds_does_not_count_what_nothing_is_learned_in() -> None:
+    spent = Spent()
+    one = pilot(replace(CONFIG, budget=BudgetConfig(training_seconds=60)), spent=lambda: spent)
+
+    for measurement in (Measurement(0, EVALUATE, 60.0), Measurement(1, EVALUATE, 60.0), Measurement(1, "lemma", 59.0)):
+        spent.add(measurement)
+    assert one.decide(iteration(1)) == []
+    spent.add(Measurement(2, "lift", 1.0))
+    assert one.decide(iteration(2)) == [Decided(2, Course.STOP, "the budget of 60 s of training is spent")]
+
+
+def test_evaluations_come_after_equal_shares_of_the_budget_and_so_again_when_a_run_goes_on() -> None:
+    budget = BudgetConfig(training_tokens=1000)
+    config = replace(CONFIG, steps=99, budget=budget, evaluate=replace(CONFIG.evaluate, times=4))
+    one, records, evaluated = pilot(config), list[Record](), list[int]()
+    for step in range(1, 13):  # 90 tokens each
+        assert one.evaluation_due(step) is False
+        one.decide(iteration(step, 90))
+        records.append(IterationRecord(iteration(step, 90)))
+        if one.evaluation_due(step) or one.stopped:
+            evaluated.append(step)
+            for split in ("validation", "goalposts"):
+                records.append(EvaluationRecord(Evaluation(step, split, 1.0, ())))
+                one.follow(records[-1])
+        again = pilot(config)
+        for record in records:
+            again.follow(record)
+        assert again.evaluation_due(step) is False
+
+    assert evaluated == [3, 6, 9, 12]
+    assert one.stopped
+
+
+def test_how_many_iterations_a_budget_pays_for_is_guessed_from_those_that_are_done() -> None:
+    one = pilot(replace(CONFIG, steps=99, budget=BudgetConfig(training_tokens=1000)))
+
+    assert one.steps(0) == 0
+    one.decide(iteration(1, 90))
+    assert one.steps(1) == 12
+    assert pilot(CONFIG).steps(0) == 9
 
 
 def test_what_ends_at_its_last_iteration_anyway_is_not_stopped() -> None:

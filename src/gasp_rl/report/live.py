@@ -201,7 +201,8 @@ class LiveView:
         return Group(self._head(), self._bar(), self._counts(), *self._comings(), *self._standings())
 
     def _head(self) -> Text:
-        where = f"iteration {self._step} of {self._steps}" if self._step else self._untrained
+        of = f" of {self._steps}" if self._steps else ""
+        where = f"iteration {self._step}{of}" if self._step else self._untrained
         spent = duration(self._clock() - self._begun)
         parts = [part for part in (where, self._phase, f"{spent}{self._left()}") if part]
         return Text.assemble((f"\n{self._title}", "bold"), f"  {' · '.join(parts)}")
@@ -209,7 +210,7 @@ class LiveView:
     def _left(self) -> str:
         """From the mean of the iterations that are over."""
         over = self._step - 1
-        if over < 1:
+        if over < 1 or not self._steps:
             return ""
         each = (self._clock() - self._first_iteration) / (over + 0.5)
         return f", about {duration(each * (self._steps - over - 0.5))} left"

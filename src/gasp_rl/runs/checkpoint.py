@@ -7,7 +7,7 @@ proposals that were accepted, and randomness has names instead of state.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,13 @@ UNFINISHED = ".unfinished"
 """Ends the name of a checkpoint that is being written, or removed."""
 
 
+class Rate(msgspec.Struct, frozen=True, array_like=True):
+    """pass@k of validation."""
+
+    k: int
+    rate: float
+
+
 class Seal(msgspec.Struct, frozen=True):
     """What a checkpoint is of."""
 
@@ -29,10 +36,10 @@ class Seal(msgspec.Struct, frozen=True):
     """Records of the journal up to there, evaluations of this step included."""
     checksum: str
     """Of the last of them, and so of all."""
-    validation: float | None
-    """pass@1, if it was measured at this step."""
     files: dict[str, str]
     """SHA-256 of each file."""
+    validation: tuple[Rate, ...] = ()
+    """What was measured at this step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +58,11 @@ def save_checkpoint(
     step: int,
     records: int,
     checksum: str,
-    validation: float | None,
+    validation: Sequence[Rate],
     keep: int,
     write: Callable[[Path], None],
 ) -> None:
-    """Have the state written, seal it, and remove all but the newest `keep` and the best by validation.
+    """Have the state written, seal it, and remove all but the newest `keep` and the best by each rate of validation.
 
     A crash at any instant leaves each checkpoint whole or out of sight.
     """
@@ -68,7 +75,7 @@ def save_checkpoint(
         fresh.mkdir()
         write(fresh / "engine")
         files = {str(path.relative_to(fresh)): _digest(path) for path in sorted(fresh.rglob("*")) if path.is_file()}
-        (fresh / SEAL).write_bytes(msgspec.json.encode(Seal(step, records, checksum, validation, files)) + b"\n")
+        (fresh / SEAL).write_bytes(msgspec.json.encode(Seal(step, records, checksum, files, tuple(validation))) + b"\n")
         _sync(fresh)
         fresh.rename(whole)
         _sync_name(folder)
@@ -98,9 +105,12 @@ def _sealed(folder: Path) -> Iterator[Checkpoint]:
 
 
 def _superseded(newest_first: list[Checkpoint], keep: int) -> list[Checkpoint]:
-    measured = [checkpoint for checkpoint in newest_first if checkpoint.seal.validation is not None]
-    best = max(measured, key=lambda checkpoint: checkpoint.seal.validation or 0.0, default=None)
-    return [checkpoint for checkpoint in newest_first[keep:] if checkpoint is not best]
+    best: dict[int, tuple[float, int]] = {}
+    for seal in (checkpoint.seal for checkpoint in newest_first):
+        for one in seal.validation:
+            best[one.k] = max(best.get(one.k, (0.0, 0)), (one.rate, -seal.step))  # of equals the earliest
+    kept = {-step for _, step in best.values()}
+    return [checkpoint for checkpoint in newest_first[keep:] if checkpoint.seal.step not in kept]
 
 
 def _digest(path: Path) -> str:

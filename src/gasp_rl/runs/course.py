@@ -1,9 +1,10 @@
 """What decides how a run goes on beside its settings: budgets and the health monitor.
 
 Each decision is a record of the journal, made after an iteration and in force from then on: the course of a run is a
-function of settings and journal. Only a budget of seconds asks the clock.
+function of settings and journal. Only budgets of seconds ask the clock.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from gasp_rl.progress import Observer
 from gasp_rl.rollout import Iteration
 from gasp_rl.runs.health import Monitor, Reading, Signal
 from gasp_rl.runs.journal import Course, Decided, EvaluationRecord, IterationRecord, Record, Started
+from gasp_rl.runs.metrics import Spent
 
 SWITCHES = {Signal.VALID: Course.LENIENT, Signal.DUPLICATES: Course.MAPPING, Signal.DISSIMILARITY: Course.MAPPING}
 """What is switched where a signal's alarm asks for it."""
@@ -20,14 +22,16 @@ SWITCHES = {Signal.VALID: Course.LENIENT, Signal.DUPLICATES: Course.MAPPING, Sig
 class Pilot:
     """Follows a run record by record and says how it goes on."""
 
-    def __init__(self, config: RunConfig, observer: Observer, seconds: Callable[[], float]) -> None:
-        """`seconds`: what the run has spent by now, by the wall clock."""
+    def __init__(self, config: RunConfig, observer: Observer, spent: Callable[[], Spent]) -> None:
+        """`spent`: what the run has taken by now, by the wall clock."""
         self._config = config
         self._observer = observer
-        self._seconds = seconds
+        self._spent = spent
         self._monitor = Monitor(config)
         self._trained = 0
         self._evaluated = 0
+        self._versions: set[int] = set()
+        """Steps after which the trained model was evaluated."""
         self._began: RunConfig | None = None
         self.decided: list[Decided] = []
 
@@ -48,6 +52,7 @@ class Pilot:
                 self._monitor.read(iteration)
             case EvaluationRecord(evaluation):
                 self._evaluated += evaluation.sampled_tokens
+                self._versions |= {evaluation.step} - {0}
                 self._monitor.evaluated(evaluation)
             case Decided():
                 self.decided.append(record)
@@ -66,6 +71,30 @@ class Pilot:
         self.decided += made
         return made
 
+    def evaluation_due(self, step: int) -> bool:
+        """Whether the model is evaluated after this iteration: every so many, or after another share of the budget."""
+        cfg = self._config.evaluate
+        if not cfg.times:
+            return step % cfg.every == 0
+        return min(cfg.times, math.floor(cfg.times * self._share())) > len(self._versions)
+
+    def steps(self, done: int) -> int:
+        """How many iterations there will be, as far as that can be known after these; 0 where it cannot."""
+        budget = self._config.budget
+        if not any((budget.tokens, budget.training_tokens, budget.seconds, budget.training_seconds)):
+            return self._config.steps
+        return min(self._config.steps, math.ceil(done / self._share())) if done and self._share() else 0
+
+    def _share(self) -> float:
+        """Of the budget that is spent most."""
+        budget, spent = self._config.budget, self._spent()
+        return max(
+            (used / most for used, most in (
+                (self._trained, budget.training_tokens), (self._trained + self._evaluated, budget.tokens),
+                (spent.seconds, budget.seconds), (spent.training_seconds, budget.training_seconds),
+            ) if most), default=0.0,
+        )  # fmt: skip
+
     def _count(self, iteration: Iteration) -> None:
         self._trained += sum(phase.sampled_tokens for phase in iteration.phases)
 
@@ -76,13 +105,15 @@ class Pilot:
                 yield from _course(reading)
 
     def _overspent(self) -> Iterator[tuple[Course, str]]:
-        budget = self._config.budget
+        budget, spent = self._config.budget, self._spent()
         if 0 < budget.training_tokens <= self._trained:
             yield Course.STOP, f"the budget of {budget.training_tokens:,} training tokens is spent"
         if 0 < budget.tokens <= self._trained + self._evaluated:
             yield Course.STOP, f"the budget of {budget.tokens:,} tokens is spent"
-        if 0 < budget.seconds <= self._seconds():
+        if 0 < budget.seconds <= spent.seconds:
             yield Course.STOP, f"the budget of {budget.seconds:g} s is spent"
+        if 0 < budget.training_seconds <= spent.training_seconds:
+            yield Course.STOP, f"the budget of {budget.training_seconds:g} s of training is spent"
 
 
 def switched(config: RunConfig, decided: Iterable[Decided]) -> RunConfig:

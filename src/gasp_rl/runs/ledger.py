@@ -6,7 +6,7 @@ from typing import Self
 
 from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.journal import Journal
-from gasp_rl.runs.metrics import Measurement
+from gasp_rl.runs.metrics import EVALUATE, MATCHED_DRAWS, Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,6 @@ class Ledger:
         return sum((cost for _, cost in self.phases), Cost())
 
 
-MATCHED_DRAWS = "base model, matched draws"
-"""The phase that measures the untrained model at the end."""
-
-
 def ledger(journal: Journal, measurements: Sequence[Measurement]) -> Ledger:
     """Where nothing was measured, tokens alone, as the journal has them."""
     costs: dict[str, Cost] = {}
@@ -94,4 +90,4 @@ def _recorded(journal: Journal) -> Iterable[tuple[str, Cost]]:
 
 
 def _phase_of(evaluation: Evaluation) -> str:
-    return MATCHED_DRAWS if evaluation.split == "matched_base" else "evaluate"
+    return MATCHED_DRAWS if evaluation.split == "matched_base" else EVALUATE

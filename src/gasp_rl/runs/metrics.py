@@ -11,6 +11,11 @@ import msgspec
 from gasp_rl.errors import RunError
 from gasp_rl.progress import UPDATE, Silent
 
+EVALUATE = "evaluate"
+CHECKPOINT = "checkpoint"
+MATCHED_DRAWS = "base model, matched draws"
+"""Phases in which nothing is learned."""
+
 
 class Measurement(msgspec.Struct, frozen=True):
     """What one phase cost."""
@@ -34,8 +39,25 @@ class Measurement(msgspec.Struct, frozen=True):
     to read what they left is not in it (docs/run-directory.md)."""
 
     @property
+    def training(self) -> bool:
+        """It was part of an iteration."""
+        return self.step > 0 and self.phase not in {EVALUATE, CHECKPOINT, MATCHED_DRAWS}
+
+    @property
     def tokens_per_second(self) -> float:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a run has taken by now, by the wall clock, its open phase and interruptions not counted."""
+
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+
+    def add(self, measurement: Measurement) -> None:
+        self.seconds += measurement.seconds
+        self.training_seconds += measurement.seconds if measurement.training else 0.0
 
 
 def peak_memory_mb() -> float:
