@@ -30,7 +30,7 @@ from gasp_rl.build import resume_run, run_recipe
 from gasp_rl.config import CheckpointConfig, EvaluateConfig, RunConfig
 from gasp_rl.errors import GaspError
 from gasp_rl.progress import Silent
-from gasp_rl.recipes import micro_gasp
+from gasp_rl.recipes import gasp, micro
 from gasp_rl.runs.directory import RunDirectory
 from gasp_rl.runs.journal import JournalWriter, read_journal
 from gasp_rl.runs.store import make_store, read_store
@@ -46,7 +46,7 @@ Fault: TypeAlias = Callable[[random.Random], None]
 
 
 def small() -> RunConfig:
-    recipe = micro_gasp()
+    recipe = micro(gasp())
     assert recipe.gasp is not None
     return replace(
         recipe,

@@ -11,7 +11,7 @@ import pytest
 from gasp_rl.build import Sandboxes, run_recipe
 from gasp_rl.config import EvaluateConfig, LearnConfig, RunConfig, SandboxConfig
 from gasp_rl.progress import Silent
-from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
+from gasp_rl.recipes import azr, gasp, micro, rlvr
 from gasp_rl.runs.journal import Journal, read_journal
 from gasp_rl.sandbox.base import Execution, Job
 from gasp_rl.sandbox.local import LocalSandbox
@@ -53,7 +53,7 @@ def small(recipe: RunConfig) -> RunConfig:
 
 
 def guided() -> RunConfig:
-    recipe = small(micro_gasp())
+    recipe = small(micro(gasp()))
     assert recipe.gasp is not None
     return replace(
         recipe, gasp=replace(recipe.gasp, goalposts_per_step=8, tries_per_round=4, tries=6, practice_per_step=12)
@@ -80,11 +80,11 @@ def read(config: RunConfig, out: Path) -> Journal:
 
 
 def test_unguided_play_runs_on_the_same_engine(tmp_path: Path) -> None:
-    recipe = small(micro_azr())
+    recipe = small(micro(azr()))
     assert recipe.azr is not None
-    azr = replace(recipe.azr, proposals_per_kind=8, answers_per_kind=8, seeds=8, tries=4)
+    sized = replace(recipe.azr, proposals_per_kind=8, answers_per_kind=8, seeds=8, tries=4)
 
-    journal = read(replace(recipe, azr=azr), tmp_path / "azr")
+    journal = read(replace(recipe, azr=sized), tmp_path / "azr")
 
     names = [phase.name for phase in journal.iterations[1].phases]
     assert names == ["abduction", "deduction", "induction", "joint update"]
@@ -92,7 +92,7 @@ def test_unguided_play_runs_on_the_same_engine(tmp_path: Path) -> None:
 
 
 def test_rl_on_real_problems_runs_on_the_same_engine(tmp_path: Path) -> None:
-    recipe = small(micro_rlvr())
+    recipe = small(micro(rlvr()))
     assert recipe.rlvr is not None
 
     journal = read(replace(recipe, rlvr=replace(recipe.rlvr, problems_per_step=6, group_size=4)), tmp_path / "rlvr")

@@ -17,7 +17,7 @@ from gasp_rl.evaluate import Attempt
 from gasp_rl.measure import Question, chosen, measure, strata
 from gasp_rl.problem import Problem, TestCase
 from gasp_rl.progress import Silent
-from gasp_rl.recipes import micro_rlvr
+from gasp_rl.recipes import micro, rlvr
 from gasp_rl.rollout import Evaluation, ProblemScore
 from gasp_rl.runs.directory import RunDirectory
 from gasp_rl.runs.results import ProblemFacts, Results, read_results, write_results
@@ -169,7 +169,7 @@ def test_results_say_everything_that_is_needed_to_take_them_again(problems: Path
 
 @pytest.mark.slow
 def test_a_run_its_model_its_checkpoint_and_its_export_can_all_be_asked(problems: Path, tmp_path: Path) -> None:
-    config = micro_rlvr()
+    config = micro(rlvr())
     assert config.rlvr is not None
     small = replace(
         config, steps=1, matched_draws=False, rlvr=replace(config.rlvr, problems_per_step=2, group_size=2),
@@ -192,7 +192,7 @@ def test_a_run_its_model_its_checkpoint_and_its_export_can_all_be_asked(problems
 def test_a_run_that_has_nothing_yet_and_a_damaged_checkpoint_are_refused(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.journal.write_bytes(b"")
-    run.config.write_bytes(msgspec.json.encode(micro_rlvr()))
+    run.config.write_bytes(msgspec.json.encode(micro(rlvr())))
     (run.checkpoints / "000003").mkdir(parents=True)
 
     with pytest.raises(ModelError, match="is a run without a trained model or a whole checkpoint yet"):

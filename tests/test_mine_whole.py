@@ -8,7 +8,7 @@ import pytest
 from gasp_rl.mine import Search, mine, paper_filters
 from gasp_rl.problems.jsonl import read_problems
 from gasp_rl.progress import Silent
-from gasp_rl.recipes import filtering, micro_azr, micro_rlvr
+from gasp_rl.recipes import azr, filtering, micro, rlvr
 from gasp_rl.runs.evidence import Drawn, read_evidence
 
 pytestmark = pytest.mark.slow
@@ -31,16 +31,16 @@ class StopsAtIteration(Silent):
 
 
 def search(candidates: Path) -> Search:
-    rlvr, azr = micro_rlvr(), micro_azr()
-    assert rlvr.rlvr is not None
-    assert azr.azr is not None
-    rlvr = replace(rlvr, steps=2, rlvr=replace(rlvr.rlvr, problems_per_step=4, group_size=2))
-    azr = replace(azr, steps=1, azr=replace(azr.azr, proposals_per_kind=3, answers_per_kind=3, seeds=6, tries=2))
-    rlvr, azr = (
-        filtering(replace(config, evaluate=replace(config.evaluate, samples=6, ks=(1,)))) for config in (rlvr, azr)
+    real, free = micro(rlvr()), micro(azr())
+    assert real.rlvr is not None
+    assert free.azr is not None
+    real = replace(real, steps=2, rlvr=replace(real.rlvr, problems_per_step=4, group_size=2))
+    free = replace(free, steps=1, azr=replace(free.azr, proposals_per_kind=3, answers_per_kind=3, seeds=6, tries=2))
+    real, free = (
+        filtering(replace(config, evaluate=replace(config.evaluate, samples=6, ks=(1,)))) for config in (real, free)
     )
-    rlvr, azr = (replace(config, evaluate=replace(config.evaluate, samples=6)) for config in (rlvr, azr))
-    return Search(candidates, paper_filters(rlvr, azr, (0,)))
+    real, free = (replace(config, evaluate=replace(config.evaluate, samples=6)) for config in (real, free))
+    return Search(candidates, paper_filters(real, free, (0,)))
 
 
 def test_the_papers_filters_find_goalposts_and_go_on_after_a_crash_in_training(tmp_path: Path) -> None:

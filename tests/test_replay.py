@@ -14,7 +14,7 @@ from gasp_rl.build import resume_run, run_recipe
 from gasp_rl.config import EvaluateConfig, LearnConfig, RunConfig
 from gasp_rl.errors import ConfigError, RunError
 from gasp_rl.progress import Silent
-from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
+from gasp_rl.recipes import azr, gasp, micro, rlvr
 from gasp_rl.replay import replay
 from gasp_rl.runs.directory import RunDirectory, encode_config
 from gasp_rl.runs.journal import IterationRecord, JournalWriter, read_journal, read_whole
@@ -25,20 +25,20 @@ STEPS = 3
 
 
 def guided() -> RunConfig:
-    recipe = short(micro_gasp())
+    recipe = short(micro(gasp()))
     assert recipe.gasp is not None
-    gasp = replace(recipe.gasp, goalposts_per_step=6, tries=5, practice_per_step=8)
-    return replace(recipe, gasp=gasp, problems=replace(recipe.problems, max_goalposts=6))
+    sized = replace(recipe.gasp, goalposts_per_step=6, tries=5, practice_per_step=8)
+    return replace(recipe, gasp=sized, problems=replace(recipe.problems, max_goalposts=6))
 
 
 def unguided() -> RunConfig:
-    recipe = short(micro_azr())
+    recipe = short(micro(azr()))
     assert recipe.azr is not None
     return replace(recipe, azr=replace(recipe.azr, proposals_per_kind=6, answers_per_kind=6, seeds=6, tries=3))
 
 
 def real() -> RunConfig:
-    recipe = short(micro_rlvr())
+    recipe = short(micro(rlvr()))
     assert recipe.rlvr is not None
     return replace(recipe, rlvr=replace(recipe.rlvr, problems_per_step=4, group_size=4))
 

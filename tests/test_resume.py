@@ -14,7 +14,7 @@ from gasp_rl.build import _changes, resume_run, run_recipe
 from gasp_rl.config import Alarm, BudgetConfig, CheckpointConfig, EvaluateConfig, HealthConfig, LearnConfig, RunConfig
 from gasp_rl.errors import ConfigError, RunError
 from gasp_rl.progress import Silent
-from gasp_rl.recipes import micro_azr, micro_gasp, micro_rlvr
+from gasp_rl.recipes import azr, gasp, micro, rlvr
 from gasp_rl.replay import replay
 from gasp_rl.runs.checkpoint import checkpoints
 from gasp_rl.runs.directory import RunDirectory, encode_config
@@ -36,20 +36,20 @@ def small(recipe: RunConfig) -> RunConfig:
 
 
 def guided() -> RunConfig:
-    recipe = small(micro_gasp())
+    recipe = small(micro(gasp()))
     assert recipe.gasp is not None
-    gasp = replace(recipe.gasp, goalposts_per_step=6, tries=5, practice_per_step=8, buffer_capacity=5)
-    return replace(recipe, gasp=gasp)
+    sized = replace(recipe.gasp, goalposts_per_step=6, tries=5, practice_per_step=8, buffer_capacity=5)
+    return replace(recipe, gasp=sized)
 
 
 def unguided() -> RunConfig:
-    recipe = small(micro_azr())
+    recipe = small(micro(azr()))
     assert recipe.azr is not None
     return replace(recipe, azr=replace(recipe.azr, proposals_per_kind=6, answers_per_kind=6, seeds=6, tries=3))
 
 
 def real() -> RunConfig:
-    recipe = small(micro_rlvr())
+    recipe = small(micro(rlvr()))
     assert recipe.rlvr is not None
     return replace(recipe, rlvr=replace(recipe.rlvr, problems_per_step=4, group_size=4))
 

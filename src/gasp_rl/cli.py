@@ -39,7 +39,7 @@ from gasp_rl.problems.forms.base import moment
 from gasp_rl.problems.jsonl import complaint, read_rows
 from gasp_rl.problems.split import Windows
 from gasp_rl.progress import Observer
-from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro_azr, micro_rlvr, rlvr
+from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro, rlvr
 from gasp_rl.report.text import one_line, visible
 from gasp_rl.report.words import plural, summary
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
@@ -152,7 +152,7 @@ else:
     _unset = {"candidates": tyro.MISSING, "out": tyro.MISSING}
     Size = Annotated[MiningModels, subcommand("models")] | tyro.extras.subcommand_type_from_defaults(
         {
-            "micro": Mining(**_unset, rlvr=filtering(micro_rlvr()), azr=filtering(micro_azr())),
+            "micro": Mining(**_unset, rlvr=filtering(micro(rlvr())), azr=filtering(micro(azr()))),
             "paper": Mining(**_unset, rlvr=rlvr(), azr=filtering(azr())),
         },
         {

@@ -236,6 +236,9 @@ class RlvrConfig:
     group_size: int = 8
     correct: float = 1.0
     wrong: float = 0.0
+    reward: Literal["tests", "coin"] = "tests"
+    """coin: `correct` or `wrong` by a fair coin, whatever the answer; the control that models which gain from any reward
+    call for (arXiv:2506.10947). How answers are judged stays true."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "rlvr.", "problems_per_step", "group_size")

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from gasp_rl.cli import Train, Training, read
-from gasp_rl.config import LEMMA, AzrConfig, RunConfig
-from gasp_rl.recipes import RECIPES, micro_gasp
+from gasp_rl.config import LEMMA, AzrConfig, GaspConfig, RunConfig
+from gasp_rl.recipes import RECIPES, gasp, micro
 from gasp_rl.report.reproduce import reproduction
 
 
@@ -39,7 +39,7 @@ def test_a_recipe_as_it_is_needs_its_name_alone(name: str) -> None:
 def test_the_command_of_a_report_gives_the_settings_of_its_run(options: str) -> None:
     config = asked(f"gasp train micro-gasp {options}")
 
-    found = reproduction(config, micro_gasp())
+    found = reproduction(config, micro(gasp()))
 
     assert found.complete
     assert found.changed
@@ -47,9 +47,7 @@ def test_the_command_of_a_report_gives_the_settings_of_its_run(options: str) -> 
 
 
 def test_what_no_flag_can_say_is_owned_up_to() -> None:
-    gasp = micro_gasp().gasp
-    assert gasp
-    shorter = replace(micro_gasp(), gasp=replace(gasp, ladder=(LEMMA,)))
+    shorter = micro(replace(gasp(), gasp=GaspConfig(ladder=(LEMMA,))))
 
-    assert not reproduction(shorter, micro_gasp()).complete
+    assert not reproduction(shorter, micro(gasp())).complete
     assert not reproduction(RunConfig(recipe="unknown", azr=AzrConfig()), None).complete

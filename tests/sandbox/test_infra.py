@@ -19,6 +19,7 @@ from gasp_rl.rollout import Judgement
 from gasp_rl.sandbox.base import Execution, Job, Status
 from gasp_rl.sandbox.local import LocalSandbox
 from gasp_rl.selfplay.prompts.micro import MICRO
+from gasp_rl.selfplay.rewards import by_judgement
 from gasp_rl.selfplay.student import Practice, Student, real
 
 DOUBLE = Problem("double", "double", (TestCase("[1]", "[1, 1]"),), (TestCase("[2]", "[2, 2]"),))
@@ -86,7 +87,7 @@ def practised(replies: list[str]) -> tuple[Practice, ScriptedEngine, int]:
     accident = Accident(LocalSandbox(SandboxConfig(workers=1)))
     with contextlib.closing(accident):
         student = Student(EnginePolicy(engine), accident, MICRO, SamplingParams(99), Silent())
-        practice = student.practise([real(DOUBLE)], len(replies), [7], StudentRewards())
+        practice = student.practise([real(DOUBLE)], len(replies), [7], by_judgement(StudentRewards()))
     Learner(engine, LearnConfig(advantages="grpo"), temperature=1.0).update("problems", practice.groups)
     return practice, engine, accident.killed
 

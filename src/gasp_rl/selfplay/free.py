@@ -12,7 +12,7 @@ from gasp_rl.policy.policy import Policy
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import UNSCORED, Answer, Iteration, Kind, Pair, Proposal, Role, Rollout, RolloutGroup, Task
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
-from gasp_rl.selfplay.rewards import free_reward
+from gasp_rl.selfplay.rewards import by_judgement, free_reward
 from gasp_rl.selfplay.student import Practice, Student, abduction, deduction, induction
 from gasp_rl.selfplay.teacher import Teacher, Written, tries
 from gasp_rl.streams import seed_of, stream
@@ -91,7 +91,7 @@ class FreePlay:
     def practise(self, tasks: Sequence[Task], step: int) -> Practice:
         self.observer.phase("practice")
         seeds = [seed_of(self.seed, step, "practice", place) for place in range(len(tasks))]
-        return self.student.practise(tasks, 1, seeds, self.student_rewards)
+        return self.student.practise(tasks, 1, seeds, by_judgement(self.student_rewards))
 
     def _propose(self, kind: Kind, seed: int, *, estimate: bool) -> FreeProposals:
         references = [self._references(kind, seed, place) for place in range(self.cfg.proposals_per_kind)]
@@ -125,7 +125,7 @@ class FreePlay:
         valid = [one.proposal for one in written if one.proposal.accepted]
         seeds = [seed_of(seed, "try", proposal.id) for proposal in valid]
         tasks = [self._task(kind, proposal) for proposal in valid]
-        rates = iter(self.student.attempt(tasks, self.cfg.tries, seeds, self.student_rewards))
+        rates = iter(self.student.attempt(tasks, self.cfg.tries, seeds, by_judgement(self.student_rewards)))
         scored = []
         for one in written:
             proposal, rate = one.proposal, None

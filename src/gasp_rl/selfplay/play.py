@@ -15,6 +15,7 @@ from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Answer, Axis, Iteration, Proposal, RolloutGroup, Task
 from gasp_rl.selfplay.novelty import NoveltyArchive
+from gasp_rl.selfplay.rewards import AnswerReward, by_coin, by_judgement
 from gasp_rl.selfplay.student import Practice, Student, abduction, deduction, induction, real
 from gasp_rl.selfplay.teacher import Foothold, Teacher
 from gasp_rl.streams import seed_of, stream
@@ -138,7 +139,7 @@ class Play:
         """The student answers; every answer is judged by execution."""
         self.observer.phase("practice")
         seeds = [seed_of(self.seed, step, "practice", place) for place in range(len(tasks))]
-        return self.student.practise(tasks, self.cfg.practice_rollouts, seeds, self.student_rewards)
+        return self.student.practise(tasks, self.cfg.practice_rollouts, seeds, by_judgement(self.student_rewards))
 
     def _draw_axis(self, step: int, *place: int | str) -> Axis:
         return Axis(stream(self.seed, step, "axis", *place).choice(self.cfg.axes))
@@ -171,5 +172,13 @@ def solve_problems(student: Student, problems: Sequence[Problem], cfg: RlvrConfi
     rng = stream(seed, step, "real")
     drawn = rng.sample(list(problems), min(cfg.problems_per_step, len(problems)))
     seeds = [seed_of(seed, step, "real", place) for place in range(len(drawn))]
-    rewards = StudentRewards(correct=cfg.correct, wrong=cfg.wrong, malformed=cfg.wrong)
-    return student.practise([real(problem) for problem in drawn], cfg.group_size, seeds, rewards)
+    reward = _real_reward(cfg, seed, step)
+    return student.practise([real(problem) for problem in drawn], cfg.group_size, seeds, reward)
+
+
+def _real_reward(cfg: RlvrConfig, seed: int, step: int) -> AnswerReward:
+    match cfg.reward:
+        case "tests":
+            return by_judgement(StudentRewards(correct=cfg.correct, wrong=cfg.wrong, malformed=cfg.wrong))
+        case "coin":
+            return by_coin(cfg.correct, cfg.wrong, seed, step)

@@ -1,7 +1,14 @@
 """What teacher and student earn: pure functions of counts (arXiv:2603.15957 Eq. 4-6; AZR: arXiv:2505.03335 and its code)."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from gasp_rl.config import RungConfig, StudentRewards, TeacherRewards
-from gasp_rl.rollout import Judgement, Rejection
+from gasp_rl.rollout import Judgement, Rejection, Task
+from gasp_rl.streams import stream
+
+AnswerReward: TypeAlias = Callable[[Task, int, Judgement], float]
+"""What an answer earns: its task, its place among the answers to it, and what it was worth."""
 
 
 def learnability(p: float, peak: float, sharpness: float) -> float:
@@ -44,11 +51,23 @@ def free_reward(passes: int, tries: int, zero_learnability: float) -> float:
     return 1.0 - passes / tries
 
 
-def answer_reward(judgement: Judgement, rewards: StudentRewards) -> float:
-    """The student's reward. A fault of ours earns 0 and is masked."""
-    return {
+def by_judgement(rewards: StudentRewards) -> AnswerReward:
+    """What it was worth decides. A fault of ours earns 0 and is masked."""
+    earned = {
         Judgement.CORRECT: rewards.correct,
         Judgement.WRONG: rewards.wrong,
         Judgement.MALFORMED: rewards.malformed,
         Judgement.SANDBOX_FAULT: 0.0,
-    }[judgement]
+    }
+    return lambda _task, _place, judgement: earned[judgement]
+
+
+def by_coin(heads: float, tails: float, seed: int, step: int) -> AnswerReward:
+    """A fair coin decides, one for each answer of the step. A fault of ours earns 0 and is masked."""
+
+    def toss(task: Task, place: int, judgement: Judgement) -> float:
+        if judgement is Judgement.SANDBOX_FAULT:
+            return 0.0
+        return stream(seed, step, "coin", task.source, place).choice((heads, tails))
+
+    return toss

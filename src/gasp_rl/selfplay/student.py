@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gasp_rl.config import GradingConfig, StudentRewards
+from gasp_rl.config import GradingConfig
 from gasp_rl.policy.engine import SamplingParams
 from gasp_rl.policy.policy import Policy
 from gasp_rl.problem import Problem
@@ -24,7 +24,7 @@ from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.grading import grade_problems
 from gasp_rl.sandbox.judge import Verdict, grade_abduction, grade_deduction, grade_pairs
 from gasp_rl.selfplay.prompts.base import PromptSet, Unreadable
-from gasp_rl.selfplay.rewards import answer_reward
+from gasp_rl.selfplay.rewards import AnswerReward
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +75,38 @@ class Student:
         self._observer = observer
         self._grading = grading
 
-    def attempt(self, tasks: Sequence[Task], tries: int, seeds: Sequence[int], rewards: StudentRewards) -> list[Tried]:
+    def attempt(self, tasks: Sequence[Task], tries: int, seeds: Sequence[int], reward: AnswerReward) -> list[Tried]:
         """Estimate pass rates: `tries` independent answers to each task, at the training temperature."""
         tried = []
         for task, judged in zip(tasks, self._answer(tasks, tries, seeds), strict=True):
             counted = [one.judgement for one in judged if one.judgement is not Judgement.SANDBOX_FAULT]
             passes = sum(judgement is Judgement.CORRECT for judgement in counted)
-            group = self._group(task, judged, rewards)
+            group = self._group(task, judged, reward)
             tried.append(Tried(passes, len(counted), group, _answers(task, judged, group)))
         return tried
 
-    def practise(self, tasks: Sequence[Task], n: int, seeds: Sequence[int], rewards: StudentRewards) -> Practice:
+    def practise(self, tasks: Sequence[Task], n: int, seeds: Sequence[int], reward: AnswerReward) -> Practice:
         """Answer each task `n` times, to be trained on."""
         groups: list[RolloutGroup] = []
         answers: list[Answer] = []
         before = self._policy.sampled_tokens
         for task, judged in zip(tasks, self._answer(tasks, n, seeds), strict=True):
-            group = self._group(task, judged, rewards)
+            group = self._group(task, judged, reward)
             groups.append(group)
             answers += _answers(task, judged, group)
         for answer in answers:
             self._observer.answer(answer)
         return Practice(tuple(groups), tuple(answers), self._policy.sampled_tokens - before)
 
-    def _group(self, task: Task, judged: Sequence[_Judged], rewards: StudentRewards) -> RolloutGroup:
+    def _group(self, task: Task, judged: Sequence[_Judged], reward: AnswerReward) -> RolloutGroup:
         prompt = self._policy.encode(ask(self._prompts, task))
         rollouts = tuple(
             Rollout(
                 one.completion,
-                answer_reward(one.judgement, rewards),
+                reward(task, place, one.judgement),
                 masked=one.judgement is Judgement.SANDBOX_FAULT,
             )
-            for one in judged
+            for place, one in enumerate(judged)
         )
         return RolloutGroup(Role.STUDENT, task.kind, prompt, rollouts)
 

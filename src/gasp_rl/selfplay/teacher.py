@@ -32,7 +32,7 @@ from gasp_rl.sandbox.judge import Program, check
 from gasp_rl.selfplay.firewall import Firewall
 from gasp_rl.selfplay.novelty import NoveltyArchive
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
-from gasp_rl.selfplay.rewards import rejection_reward, rung_reward
+from gasp_rl.selfplay.rewards import by_judgement, rejection_reward, rung_reward
 from gasp_rl.selfplay.student import Student, Tried, induction
 from gasp_rl.streams import seed_of
 
@@ -212,7 +212,7 @@ class Teacher:
         candidates = [one.proposal for one in written if one.proposal.accepted]
         tasks = [induction(proposal, cfg.public_pairs) for proposal in candidates]
         seeds = [seed_of(seed, "try", proposal.id) for proposal in candidates]
-        attempts = iter(self._student.attempt(tasks, cfg.tries, seeds, self._student_rewards))
+        attempts = iter(self._student.attempt(tasks, cfg.tries, seeds, by_judgement(self._student_rewards)))
         estimated = []
         for one in written:
             if one.proposal.accepted:
