@@ -122,7 +122,7 @@ def micro(run: RunConfig) -> RunConfig:
         run,
         recipe=f"micro-{run.recipe}",
         steps=min(run.steps, 30),
-        gasp=guided and replace(guided, goalposts_per_step=16, tries_per_round=4, max_attempts=1, reuse_tries=True),
+        gasp=guided and _micro_guided(guided),
         azr=free and replace(free, proposals_per_kind=32, answers_per_kind=32, references=2, seeds=64, pairs=5),
         rlvr=real and replace(real, problems_per_step=32),
         model=ModelConfig(path="micro", prompts="micro", dtype="float32"),
@@ -133,6 +133,12 @@ def micro(run: RunConfig) -> RunConfig:
         learn=replace(run.learn, lr=1.5e-4),
         evaluate=EvaluateConfig(every=6, samples=20, temperature=1.0, ks=(1, 5, 10, 20), validation_problems=60),
     )
+
+
+def _micro_guided(guided: GaspConfig) -> GaspConfig:
+    """One round of 64 lemmas: 4 of each goalpost or, where all valid ones are lifted, 1, or there would be 256 lifts."""
+    each = 4 if guided.rejection_sampling else 1
+    return replace(guided, goalposts_per_step=64 // each, tries_per_round=each, max_attempts=1, reuse_tries=True)
 
 
 def filtering(run: RunConfig) -> RunConfig:
