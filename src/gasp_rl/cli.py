@@ -25,6 +25,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from gasp_rl import __version__
 from gasp_rl.config import (
+    CompareConfig,
     EndpointConfig,
     EvaluateConfig,
     ModelConfig,
@@ -39,9 +40,20 @@ from gasp_rl.problems.forms.base import moment
 from gasp_rl.problems.jsonl import complaint, read_rows
 from gasp_rl.problems.split import Windows
 from gasp_rl.progress import Observer
-from gasp_rl.recipes import RECIPES, azr, demo, filtering, micro, rlvr
+from gasp_rl.recipes import (
+    ARMS,
+    RECIPES,
+    azr,
+    demo,
+    filtering,
+    micro,
+    micro_comparison,
+    paper_comparison,
+    rlvr,
+)
 from gasp_rl.report.text import one_line, visible
-from gasp_rl.report.words import plural, summary
+from gasp_rl.report.words import duration, plural, summary
+from gasp_rl.runs.arms import ArmResult
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
 from gasp_rl.runs.journal import Finished, Journal, JournalWriter, read_journal
 from gasp_rl.runs.metrics import read_measurements
@@ -167,6 +179,38 @@ class Mine:
     """Find goalposts: the problems of a file that no model ever solves. Can be interrupted, and goes on."""
 
     size: Annotated[Size, arg(name="")]
+
+
+@dataclass(frozen=True)
+class Comparing:
+    arms: Positional[tuple[str, ...]]
+    """Recipes, such as: gasp azr rlvr random-reward untrained."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """A directory for the results, one small file per arm and seed, and for the runs. What is finished there is not run
+    again; files from several machines can be put together in one."""
+    config: Annotated[CompareConfig, arg(name="")]
+    prefix: Annotated[str, tyro.conf.Suppress] = ""
+    """Of the recipes' names at this size."""
+
+
+if TYPE_CHECKING:
+    ComparingSize: TypeAlias = Comparing
+else:
+    _unset = {"arms": tyro.MISSING, "out": tyro.MISSING}
+    ComparingSize = tyro.extras.subcommand_type_from_defaults(
+        {
+            "micro": Comparing(**_unset, config=micro_comparison(), prefix="micro-"),
+            "paper": Comparing(**_unset, config=paper_comparison()),
+        },
+        {"micro": "In the embedded world, with the embedded model.", "paper": "At the paper's size: a 7B model."},
+    )
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train several recipes to an equal budget, over seeds, and say what the difference is. Can be interrupted, and goes on."""
+
+    size: Annotated[ComparingSize, arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -390,6 +434,7 @@ Command: TypeAlias = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Mine, subcommand("mine")]
+    | Annotated[Compare, subcommand("compare")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Report, subcommand("report")]
@@ -483,6 +528,8 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
             evaluate(command)
         case Mine(size):
             mine(size)
+        case Compare(size):
+            compare(size)
         case Resume(run, allow_changes):
             resume(run, allow_changes=allow_changes)
         case Replay():
@@ -661,6 +708,35 @@ def mine(asked: Mining | MiningModels) -> None:
         raise type(fault)(f"{fault}; {asked.out} keeps what was found, the same command goes on") from fault
     print(mining.in_words(mined))
     print(f"Goalposts: {asked.out / 'goalposts.jsonl'}\nEvidence: {asked.out / 'findings.json'}")
+
+
+def compare(asked: Comparing) -> None:
+    """One line for each run that is over, then the comparison."""
+    for name in asked.arms:
+        require(name in ARMS, "arms", f"of {', '.join(ARMS)}", name)
+    require(0 < len(asked.arms) == len(set(asked.arms)), "arms", "one or more, all different", " ".join(asked.arms))
+
+    from gasp_rl import compare as comparing
+    from gasp_rl.report.live import LiveView
+
+    def view(standing: comparing.Standing) -> LiveView:
+        left = "" if standing.seconds_left is None else f", about {duration(standing.seconds_left)} left for all"
+        title = f"run {standing.done + 1} of {standing.of}: {standing.cell.arm.name}, seed {standing.cell.seed}{left}"
+        print(title, flush=True)
+        return LiveView(title)
+
+    def tell(result: ArmResult) -> None:
+        print(
+            f"{result.arm}, seed {result.seed}: {plural(result.iterations, 'iteration')} in {duration(result.seconds)}\n"
+        )
+
+    recipes = {name: RECIPES[f"{asked.prefix}{name}"]() for name in asked.arms}
+    try:
+        comparing.compare(comparing.arms(recipes, asked.config), asked.config, asked.out, view, tell)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"; {asked.out} keeps what was done, the same command goes on") from None
+    except (EngineError, SandboxError) as fault:
+        raise type(fault)(f"{fault}; {asked.out} keeps what was done, the same command goes on") from fault
 
 
 def draw(out: Path) -> None:

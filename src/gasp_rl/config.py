@@ -570,3 +570,58 @@ class RunConfig:
         for section, split in (("gasp", "goalposts"), ("rlvr", "train")):
             named = section not in chosen or bool(getattr(self.problems, split))
             require(named, f"problems.{split}", f"a problem file, since the recipe has a {section} section", "")
+
+
+class Matched(StrEnum):
+    """What all arms of a comparison spend the same of."""
+
+    TOKENS = "tokens"
+    """Sampled to learn from. Equal tokens give equal runs."""
+    SECONDS = "seconds"
+    """Of training, by the wall clock: this machine's, so nothing else should run on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompareConfig:
+    """What all arms of a comparison share."""
+
+    budget: float
+    """Training tokens, or seconds of training, that every arm spends; an arm ends with the iteration that reaches it."""
+    model: ModelConfig
+    problems: ProblemsConfig
+    sampling: SamplingConfig
+    lr: float
+    """Learning rate."""
+    test: str
+    """The problems that are looked at once, with the chosen versions: `micro`, or a file."""
+    match: Matched = Matched.TOKENS
+    """What `budget` counts. Equal tokens give equal runs; seconds are this machine's, so nothing else should run on it."""
+    seeds: int = 3
+    """Runs of every arm."""
+    first_seed: int = 1
+    """The others follow it; the goalposts of the embedded world were mined with seed 0."""
+    evaluations: int = 5
+    """Of every run, on validation and goalposts, after equal shares of the budget."""
+    samples: int = 20
+    """Draws per problem at each of them."""
+    validation_problems: int = 0
+    """Validation problems per evaluation; 0 = all."""
+    ks: tuple[int, ...] = (1, 20)
+    """For each k the version with the best validation pass@k is chosen and tested (the paper: 1 and 20, on the test split)."""
+    test_samples: int = 40
+    """Draws per test problem."""
+    temperature: float = 0.6
+    """Of evaluations and test (paper App. D)."""
+    sandbox: SandboxConfig = SandboxConfig()
+
+    def __post_init__(self) -> None:
+        require(self.budget > 0, "budget", "positive", self.budget)
+        require(self.lr > 0, "lr", "positive", self.lr)
+        require_at_least(1, self, "", "seeds", "evaluations", "samples", "test_samples")
+        require_at_least(0, self, "", "first_seed", "validation_problems")
+        least = min(self.samples, self.test_samples)
+        within = bool(self.ks) and min(self.ks) >= 1 and max(self.ks) <= least
+        require(within, "ks", f"from 1 to {least}, the fewest draws per problem", self.ks)
+        for split in ("goalposts", "train", "validation"):
+            require(bool(getattr(self.problems, split)), f"problems.{split}", "a problem file: arms share it", "")
+        require(bool(self.test), "test", "a problem file", "")

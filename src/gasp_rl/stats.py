@@ -4,8 +4,16 @@ import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Protocol
 
-from gasp_rl.rollout import ProblemScore
+
+class Counted(Protocol):
+    """Draws for one problem."""
+
+    @property
+    def samples(self) -> int: ...
+    @property
+    def passes(self) -> int: ...
 
 
 def pass_at_k(samples: int, passes: int, k: int) -> float:
@@ -18,7 +26,7 @@ def pass_at_k(samples: int, passes: int, k: int) -> float:
     return 1.0 - math.comb(samples - passes, k) / math.comb(samples, k)
 
 
-def mean_pass_at_k(scores: Iterable[ProblemScore], k: int) -> float | None:
+def mean_pass_at_k(scores: Iterable[Counted], k: int) -> float | None:
     """Mean over problems; None where a problem has fewer than k samples, or there is none."""
     counted = list(scores)
     if not counted or any(score.samples < k for score in counted):

@@ -11,6 +11,7 @@ from gasp_rl.config import (
     LIFT,
     AzrConfig,
     CheckpointConfig,
+    CompareConfig,
     EvaluateConfig,
     FirewallConfig,
     GaspConfig,
@@ -146,6 +147,24 @@ def filtering(run: RunConfig) -> RunConfig:
     return replace(run, evaluate=replace(run.evaluate, samples=100, every=max(1, run.steps // 2)))
 
 
+def micro_comparison() -> CompareConfig:
+    """Arms in the embedded world, to where on validation neither guided nor unguided self-play still rises (docs/log.md)."""
+    run = micro(gasp())
+    return CompareConfig(
+        budget=400_000, model=run.model, problems=run.problems, sampling=run.sampling, lr=run.learn.lr, test="micro",
+        validation_problems=60, temperature=1.0,
+    )  # fmt: skip
+
+
+def paper_comparison() -> CompareConfig:
+    """Arms at the paper's size. Its budgets are unknown: this is about fifty of our guided iterations."""
+    run = gasp()
+    return CompareConfig(
+        budget=500_000_000, model=run.model, problems=run.problems, sampling=run.sampling, lr=run.learn.lr,
+        test="test.jsonl", evaluations=25, samples=100, test_samples=100,
+    )  # fmt: skip
+
+
 def demo() -> RunConfig:
     """`gasp demo`: guided self-play in the embedded world, sized for two CPU cores and a few minutes."""
     return replace(micro(gasp()), recipe="demo", problems=ProblemsConfig(max_goalposts=48))
@@ -170,3 +189,6 @@ def _micro_of(recipe: Recipe) -> Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe().recipe: recipe for recipe in (*PAPER_SIZE, *(_micro_of(recipe) for recipe in PAPER_SIZE), demo)
 }
+
+ARMS = tuple(recipe().recipe for recipe in PAPER_SIZE)
+"""What can be compared, at either size."""

@@ -7,12 +7,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from gasp_rl.config import RunConfig
+from gasp_rl.config import Matched, RunConfig
 from gasp_rl.errors import InputError
 from gasp_rl.rollout import Evaluation, Iteration, Rejection
 from gasp_rl.runs.differences import differences
@@ -20,15 +19,6 @@ from gasp_rl.runs.whole import write_whole
 
 SCHEMA = 1
 SUFFIX = ".arm.json"
-
-
-class Matched(StrEnum):
-    """What all arms spend the same of."""
-
-    TOKENS = "tokens"
-    """Sampled to learn from."""
-    SECONDS = "seconds"
-    """Of training, by the wall clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +39,7 @@ class Terms:
     temperature: float
     """Of evaluations and tests."""
     max_tokens: int
+    lr: float
     model: str
     """SHA-256 of the untrained weights."""
     prompts: str
