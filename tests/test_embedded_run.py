@@ -11,8 +11,8 @@ import pytest
 from gasp_rl.build import Sandboxes, run_recipe
 from gasp_rl.config import EvaluateConfig, LearnConfig, RunConfig, SandboxConfig
 from gasp_rl.progress import Silent
-from gasp_rl.recipes import azr, gasp, micro, rlvr
-from gasp_rl.runs.journal import Journal, read_journal
+from gasp_rl.recipes import RECIPES, azr, gasp, micro, rlvr
+from gasp_rl.runs.journal import Finished, Journal, read_journal
 from gasp_rl.sandbox.base import Execution, Job
 from gasp_rl.sandbox.local import LocalSandbox
 from gasp_rl.sandbox.remote import open_sandbox
@@ -100,6 +100,30 @@ def test_rl_on_real_problems_runs_on_the_same_engine(tmp_path: Path) -> None:
     answers = journal.iterations[0].phases[0].answers
     assert len(answers) == 24
     assert {answer.reward for answer in answers} == {0.0, 1.0}
+
+
+NEW = [name for name in RECIPES if name.startswith("micro-") and name not in {"micro-gasp", "micro-azr", "micro-rlvr"}]
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_every_arm_runs_on_the_same_engine(name: str, tmp_path: Path) -> None:
+    recipe = small(RECIPES[name]())
+    recipe = replace(
+        recipe,
+        steps=min(recipe.steps, RECIPES[name]().steps),
+        gasp=recipe.gasp and replace(recipe.gasp, goalposts_per_step=4, practice_per_step=6),
+        azr=recipe.azr and replace(recipe.azr, proposals_per_kind=6, answers_per_kind=6, seeds=6, tries=3),
+        rlvr=recipe.rlvr and replace(recipe.rlvr, problems_per_step=4, group_size=4),
+        evaluate=replace(recipe.evaluate, at_start=True),
+    )
+
+    journal = read(recipe, tmp_path / "run")
+
+    assert journal.ending == Finished()
+    assert len(journal.iterations) == recipe.steps
+    assert {evaluation.step for evaluation in journal.evaluations} == {0, recipe.steps}
+    updates = [phase.update for iteration in journal.iterations for phase in iteration.phases]
+    assert sum(update is not None and not update.skipped for update in updates) >= recipe.steps
 
 
 def test_no_model_written_text_is_lost_from_the_journal(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from gasp_rl.build import resume_run, run_recipe
 from gasp_rl.config import EvaluateConfig, LearnConfig, RunConfig
 from gasp_rl.errors import ConfigError, RunError
 from gasp_rl.progress import Silent
-from gasp_rl.recipes import azr, gasp, micro, rlvr
+from gasp_rl.recipes import azr, gasp, micro, random_reward, rlvr
 from gasp_rl.replay import replay
 from gasp_rl.runs.directory import RunDirectory, encode_config
 from gasp_rl.runs.journal import IterationRecord, JournalWriter, read_journal, read_whole
@@ -43,6 +43,12 @@ def real() -> RunConfig:
     return replace(recipe, rlvr=replace(recipe.rlvr, problems_per_step=4, group_size=4))
 
 
+def by_coin() -> RunConfig:
+    recipe = short(micro(random_reward()))
+    assert recipe.rlvr is not None
+    return replace(recipe, rlvr=replace(recipe.rlvr, problems_per_step=4, group_size=4))
+
+
 def short(recipe: RunConfig) -> RunConfig:
     return replace(
         recipe,
@@ -67,7 +73,7 @@ def test_guided_play_comes_out_bit_for_bit(run: RunDirectory) -> None:
     assert all(phase.update.advantages for one in replayed for phase in one.recorded.phases if phase.update)
 
 
-@pytest.mark.parametrize("recipe", [unguided, real])
+@pytest.mark.parametrize("recipe", [unguided, real, by_coin])
 def test_the_other_arms_come_out_bit_for_bit(tmp_path: Path, recipe: Callable[[], RunConfig]) -> None:
     made = run_recipe(recipe(), tmp_path / "run", Silent())
 

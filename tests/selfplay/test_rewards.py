@@ -6,20 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gasp_rl.config import LEMMA, LIFT, Band, RungConfig, TeacherRewards
+from gasp_rl.config import LEMMA, LIFT, Band, RunConfig, RungConfig, TeacherRewards
 from gasp_rl.errors import ConfigError
+from gasp_rl.recipes import one_step_hard, one_step_medium
 from gasp_rl.rollout import Rejection
 from gasp_rl.selfplay.rewards import free_reward, learnability, rejection_reward, rung_reward
 
-MEDIUM = RungConfig("medium", "goalpost", "easier", Band(1, 5), peak=0.3, sharpness=5.0)
-HARD = RungConfig("hard", "goalpost", "easier", Band(1, 5), peak=0.1, sharpness=1.0)
 OUT = -0.5
+
+
+def only_rung(recipe: RunConfig) -> RungConfig:
+    assert recipe.gasp
+    [rung] = recipe.gasp.ladder
+    return rung
+
 
 GOLDEN = {
     "lemma": (LEMMA, [OUT, OUT, OUT, 0.4182, 0.8154, 1.0, 0.8154, 0.4182, OUT, OUT, OUT]),
     "lift": (LIFT, [OUT, 1.0, 0.6929, 0.3125, 0.1040, 0.0252, OUT, OUT, OUT, OUT, OUT]),
-    "one-step medium": (MEDIUM, [OUT, 0.0772, 0.6253, 1.0, 0.6977, 0.2538, OUT, OUT, OUT, OUT, OUT]),
-    "one-step hard": (HARD, [OUT, 1.0, 0.6929, 0.3125, 0.1040, 0.0252, OUT, OUT, OUT, OUT, OUT]),
+    "one-step medium": (
+        only_rung(one_step_medium()),
+        [OUT, 0.0772, 0.6253, 1.0, 0.6977, 0.2538, OUT, OUT, OUT, OUT, OUT],
+    ),
+    "one-step hard": (only_rung(one_step_hard()), [OUT, 1.0, 0.6929, 0.3125, 0.1040, 0.0252, OUT, OUT, OUT, OUT, OUT]),
 }
 
 
