@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeAlias
 
+import msgspec
+
 from gasp_rl import __version__
 from gasp_rl.build import PROMPT_SETS, fresh_sandbox, go_on, problem_set, problems_digest
 from gasp_rl.config import BudgetConfig, CompareConfig, EndpointConfig, Matched, RunConfig
@@ -29,17 +31,17 @@ from gasp_rl.rollout import Evaluation
 from gasp_rl.runs.arms import (
     SCHEMA,
     ArmResult,
+    Chosen,
     Point,
     Terms,
-    Tested,
     read_comparison,
-    read_result,
     require_same_terms,
     result_path,
     scores,
     write_result,
     written,
 )
+from gasp_rl.runs.differences import differences
 from gasp_rl.runs.directory import RunDirectory
 from gasp_rl.runs.journal import Journal, read_journal
 from gasp_rl.runs.ledger import trained_tokens
@@ -90,6 +92,9 @@ class Standing:
 View: TypeAlias = Callable[[Standing], AbstractContextManager[Observer]]
 """Shows one run."""
 
+RunCell: TypeAlias = Callable[[Cell, CompareConfig, Terms, Sequence[Problem], RunDirectory, Observer], ArmResult]
+"""Does all that there is to do for one run, from wherever it is."""
+
 
 def arms(named: dict[str, RunConfig], cfg: CompareConfig) -> tuple[Arm, ...]:
     """These recipes with the shared settings, budget and evaluations in the place of their own."""
@@ -123,34 +128,36 @@ def _shared(recipe: RunConfig, cfg: CompareConfig) -> RunConfig:
 
 
 def compare(
-    compared: Sequence[Arm], cfg: CompareConfig, out: Path, view: View, tell: Callable[[ArmResult], None]
+    compared: Sequence[Arm],
+    cfg: CompareConfig,
+    out: Path,
+    view: View,
+    tell: Callable[[ArmResult], None],
+    *,
+    run: RunCell | None = None,
 ) -> tuple[ArmResult, ...]:
     """Run what is not finished yet, seed by seed, so that a comparison cut short has all arms. All results of `out`.
 
-    ConfigError or InputError, before anything is run, where `out` holds results on other terms.
+    ConfigError or InputError, before anything is run, where `out` holds results on other terms or of other settings.
     """
     cells = [Cell(arm, seed) for seed in range(cfg.first_seed, cfg.first_seed + cfg.seeds) for arm in compared]
-    out.mkdir(parents=True, exist_ok=True)
     test = problem_set(cfg.test, "test", cfg.problems.reading, Silent())
-    terms = _terms(cfg, test)
+    terms = terms_of(cfg, test)
     finished = read_comparison(out)
-    for one in finished[:1]:
-        require_same_terms(one, terms, "what is asked for now")
+    for result in finished:
+        require_same_terms(result, terms, "what is asked for now")
+        _require_same_settings(result, cells)
 
     seconds: dict[str, list[float]] = {}
     for result in finished:
         seconds.setdefault(result.arm, []).append(result.seconds)
     for cell in cells:
-        path = result_path(out, cell.arm.name, cell.seed)
         with _claim(out / "runs" / f"{cell.name}.lock") as ours:
-            if not ours:
-                continue
-            if path.exists():
-                _require_same_recipe(read_result(path), cell)
-                continue
             left = [c for c in cells if not result_path(out, c.arm.name, c.seed).exists()]
+            if not ours or cell not in left:
+                continue
             with view(Standing(cell, len(cells) - len(left), len(cells), _expected(left, seconds))) as observer:
-                result = _run(cell, cfg, terms, test, RunDirectory(out / "runs" / cell.name), observer)
+                result = (run or _run)(cell, cfg, terms, test, RunDirectory(out / "runs" / cell.name), observer)
             write_result(out, result)
         seconds.setdefault(result.arm, []).append(result.seconds)
         tell(result)
@@ -160,7 +167,7 @@ def compare(
 @contextmanager
 def _claim(path: Path) -> Iterator[bool]:
     """Whether this process may do what the file stands for; no other can until it is done or has died."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         try:
@@ -173,13 +180,16 @@ def _claim(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def _require_same_recipe(result: ArmResult, cell: Cell) -> None:
-    """Threads and workers may differ: they are the machine's."""
-    if _without_machine(result.config) != _without_machine(cell.config):
-        raise ConfigError(
-            f"{result.arm} of seed {result.seed} was finished with other settings than its recipe has now; "
-            "move its file away to run it again, or give another --out"
-        )
+def _require_same_settings(result: ArmResult, cells: Sequence[Cell]) -> None:
+    """Of a result that is asked for again. Threads and workers may differ: they are the machine's."""
+    for cell in cells:
+        if (cell.arm.name, cell.seed) == (result.arm, result.seed):
+            before, now = (msgspec.to_builtins(_without_machine(config)) for config in (result.config, cell.config))
+            if changes := list(differences(before, now)):
+                raise ConfigError(
+                    f"{result_path(Path(), result.arm, result.seed)} was run with other settings than are asked for now: "
+                    f"{'; '.join(map(str, changes))}; move it away to run it again, or give another --out"
+                )
 
 
 def _without_machine(config: RunConfig) -> RunConfig:
@@ -194,7 +204,8 @@ def _expected(left: Sequence[Cell], seconds: dict[str, list[float]]) -> float | 
     return sum(fmean(seconds.get(cell.arm.name, known)) for cell in left) if known else None
 
 
-def _terms(cfg: CompareConfig, test: Sequence[Problem]) -> Terms:
+def terms_of(cfg: CompareConfig, test: Sequence[Problem]) -> Terms:
+    """What all results must share; opens the model for its digest."""
     named = cfg.problems
 
     def digest(name: str, split: str, most: int = 0) -> str:
@@ -247,7 +258,7 @@ def _run(
         machine=machine(cell.config),
         iterations=len(journal.iterations),
         points=points,
-        tested=tuple(Tested(step, best[step], scores(found)) for step, found in looks.items()),
+        tested=tuple(Chosen(step, best[step], scores(found)) for step, found in looks.items()),
         written=written(journal.iterations),
         training_tokens=trained_tokens(journal.iterations),
         training_seconds=round(spent.training_seconds, 1),

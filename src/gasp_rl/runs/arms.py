@@ -81,7 +81,7 @@ class Point(msgspec.Struct, frozen=True):
     goalposts: tuple[Score, ...]
 
 
-class Tested(msgspec.Struct, frozen=True):
+class Chosen(msgspec.Struct, frozen=True):
     """A chosen version of the weights on the test split: the only look at it."""
 
     step: int
@@ -121,7 +121,7 @@ class ArmResult(msgspec.Struct, frozen=True):
     """Processor, cores and threads, in words."""
     iterations: int
     points: tuple[Point, ...]
-    tested: tuple[Tested, ...]
+    tested: tuple[Chosen, ...]
     written: tuple[Written, ...]
     training_tokens: int
     training_seconds: float
