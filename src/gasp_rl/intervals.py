@@ -104,67 +104,48 @@ def _matrix(values: ArrayLike) -> NDArray[np.float64]:
 
 def _estimate(values_P: NDArray[np.float64], arms: Sequence[NDArray[np.float64]], least: float) -> Estimate:
     value = float(values_P.mean())
-    if (spread := _spread(values_P, arms)) is None:
+    spread = _spread(values_P, arms)
+    if spread is None:
         scale = 1 - least
         unit = bootstrap_interval(((values_P - least) / scale).tolist())
         return Estimate(value, Interval(unit.low * scale + least, unit.high * scale + least), Over.PROBLEMS, None)
-    half = spread.half_width(1 - LEVEL)
-    return Estimate(
-        value,
-        Interval(max(least, value - half), min(1.0, value + half)),
-        Over.PROBLEMS_AND_SEEDS,
-        spread.p_value(value),
-    )
+    from scipy.special import stdtr, stdtrit
+
+    half = float(stdtrit(spread.freedom, (1 + LEVEL) / 2)) * spread.error
+    interval = Interval(max(least, value - half), min(1.0, value + half))
+    p_value = 2 * float(stdtr(spread.freedom, -abs(value) / spread.error))
+    return Estimate(value, interval, Over.PROBLEMS_AND_SEEDS, p_value)
 
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """Variance of a mean of which seeds and problems were both drawn at random, and crossed."""
+    """Of a mean of which problems and seeds were both drawn at random, and crossed."""
 
-    problems: float
-    problems_freedom: float
-    seeds: float
-    seeds_freedom: float
-
-    def half_width(self, p: float) -> float:
-        """Left out by chance with probability p: sqrt(t_p^2 problems + t_s^2 seeds), each t with its own degrees of freedom.
-
-        Adding squares is Zou and Donner's way with a sum of variances (2008, Statistics in Medicine 27). One t for the
-        sum (Satterthwaite) would take few degrees of freedom for many whenever the seeds happen to lie close together.
-        """
-        from scipy.special import stdtrit
-
-        return math.hypot(
-            float(stdtrit(self.problems_freedom, p / 2)) * math.sqrt(self.problems),
-            float(stdtrit(self.seeds_freedom, p / 2)) * math.sqrt(self.seeds),
-        )
-
-    def p_value(self, value: float) -> float:
-        """The p whose interval just reaches 0, by bisection."""
-        low, high = 0.0, 1.0
-        for _ in range(50):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.half_width(middle) >= abs(value) else (low, middle)
-        return high
+    error: float
+    """Standard error."""
+    freedom: float
+    """Degrees of freedom of Student's t."""
 
 
 def _spread(values_P: NDArray[np.float64], arms: Sequence[NDArray[np.float64]]) -> _Spread | None:
     """None where seeds are too few, or nothing varies.
 
-    Two-way analysis of variance. Problems: the variance of what is averaged over problems (the differences: so they are
-    paired), by their number; it holds the interaction of seeds and problems, and sampling. Seeds: the variance of an arm's
-    means, less its share of these. The freedom of two arms' seeds is Welch's.
+    Two-way analysis of variance, V = seeds + problems. Seeds is the variance of an arm's means, one per seed, by their number;
+    it holds the interaction of seeds and problems, and sampling. Problems is the variance of what is averaged over problems
+    (of two arms the differences: so they are paired), by their number, less what it owes to these; it is never below 0.
+    The freedom of their sum is Satterthwaite's, V^2 / (the sum of each part squared, by its own freedom) (1946, Biometrics 2).
     """
     count = len(values_P)
     if count < 2 or any(len(arm) < FEWEST_SEEDS for arm in arms):
         return None
-    problems = float(values_P.var(ddof=1)) / count
-    means = [float(arm.mean(axis=1).var(ddof=1)) / len(arm) for arm in arms]
-    seeds = max(0.0, sum(means) - sum(_interaction(arm) / arm.size for arm in arms))
-    if problems + seeds < ROUNDING:
+    seeds = [float(arm.mean(axis=1).var(ddof=1)) / len(arm) for arm in arms]
+    shared = sum(_interaction(arm) / arm.size for arm in arms)
+    problems = max(0.0, float(values_P.var(ddof=1)) / count - shared)
+    variance = sum(seeds) + problems
+    if variance < ROUNDING:
         return None
-    squares = sum(mean**2 / (len(arm) - 1) for mean, arm in zip(means, arms, strict=True))
-    return _Spread(problems, count - 1, seeds, sum(means) ** 2 / squares if squares else 1.0)
+    squares = sum(part**2 / (len(arm) - 1) for part, arm in zip(seeds, arms, strict=True)) + problems**2 / (count - 1)
+    return _Spread(math.sqrt(variance), variance**2 / squares)
 
 
 def _interaction(values_SP: NDArray[np.float64]) -> float:
