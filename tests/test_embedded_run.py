@@ -111,17 +111,18 @@ def test_every_arm_runs_on_the_same_engine(name: str, tmp_path: Path) -> None:
     recipe = replace(
         recipe,
         steps=min(recipe.steps, RECIPES[name]().steps),
-        gasp=recipe.gasp and replace(recipe.gasp, goalposts_per_step=4, practice_per_step=6),
+        gasp=recipe.gasp and replace(recipe.gasp, goalposts_per_step=2, tries=4, practice_per_step=4),
         azr=recipe.azr and replace(recipe.azr, proposals_per_kind=6, answers_per_kind=6, seeds=6, tries=3),
         rlvr=recipe.rlvr and replace(recipe.rlvr, problems_per_step=4, group_size=4),
-        evaluate=replace(recipe.evaluate, at_start=True),
+        problems=replace(recipe.problems, max_goalposts=2),
+        evaluate=replace(recipe.evaluate, at_start=not recipe.steps, samples=1, ks=(1,), validation_problems=1),
     )
 
     journal = read(recipe, tmp_path / "run")
 
     assert journal.ending == Finished()
     assert len(journal.iterations) == recipe.steps
-    assert {evaluation.step for evaluation in journal.evaluations} == {0, recipe.steps}
+    assert {evaluation.step for evaluation in journal.evaluations} == {recipe.steps}
     updates = [phase.update for iteration in journal.iterations for phase in iteration.phases]
     assert sum(update is not None and not update.skipped for update in updates) >= recipe.steps
 

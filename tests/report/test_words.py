@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -105,6 +106,7 @@ def test_the_summary_counts_what_was_accepted_and_what_stopped_the_rest() -> Non
     [
         (Journal(), "has not begun"),
         (Journal((STARTED,)), "0 of 2 iterations of gasp are done"),
+        (Journal((replace(STARTED, config=replace(STARTED.config, steps=0)),)), "gasp makes no iterations"),
         (run(Stopped("interrupted")), "The run stopped: interrupted."),
         (run(), "not finished: still running, or ended without a word"),
         (Journal((STARTED,), ("the last record was incomplete",)), "the last record was incomplete"),

@@ -21,6 +21,8 @@ def headline(journal: Journal) -> str:
     """The run in one or two sentences."""
     if journal.started is None:
         return "This run has not begun: its journal is empty."
+    if journal.started.config.steps == 0:
+        return f"{journal.started.config.recipe} makes no iterations: what was measured is the model as it came."
     done = len(journal.iterations)
     evaluated = numbers.trained(numbers.of_split(journal, numbers.GOALPOSTS))
     if not evaluated:
