@@ -53,7 +53,7 @@ from gasp_rl.recipes import (
 )
 from gasp_rl.report.text import one_line, visible
 from gasp_rl.report.words import duration, plural, summary
-from gasp_rl.runs.arms import ArmResult
+from gasp_rl.runs.arms import SUFFIX, ArmResult, read_comparison
 from gasp_rl.runs.directory import RunDirectory, open_run, read_config
 from gasp_rl.runs.journal import Finished, Journal, JournalWriter, read_journal
 from gasp_rl.runs.metrics import read_measurements
@@ -306,10 +306,11 @@ class Replay:
 
 @dataclass(frozen=True)
 class Report:
-    """Write a run's report, one self-contained HTML file, and say what happened in words."""
+    """Write the report of a run or a comparison, one self-contained HTML file, and say what happened in words."""
 
     run: Positional[Path]
-    """A run directory, finished or not; or a file written by `gasp evaluate --out`, which is shown in words only."""
+    """A run directory, finished or not; a folder of finished arms of a comparison; or a file written by `gasp evaluate
+    --out`, which is shown in words only."""
 
 
 @dataclass(frozen=True)
@@ -737,6 +738,7 @@ def compare(asked: Comparing) -> None:
         raise KeyboardInterrupt(f"; {asked.out} keeps what was done, the same command goes on") from None
     except (EngineError, SandboxError) as fault:
         raise type(fault)(f"{fault}; {asked.out} keeps what was done, the same command goes on") from fault
+    _report_comparison(asked.out)
 
 
 def draw(out: Path) -> None:
@@ -767,11 +769,25 @@ def report(root: Path) -> None:
         print(visible(measured(read_results(root))))
         return
 
+    if any(root.glob(f"*{SUFFIX}")):
+        _report_comparison(root)
+        return
+
     run = open_run(root)
     journal = read_journal(run.journal) if run.journal.exists() else Journal()
     _conclude(run, journal)
     if not isinstance(journal.ending, Finished):
         print(f"To go on, if nothing does: gasp resume {root}")
+
+
+def _report_comparison(folder: Path) -> None:
+    from gasp_rl.report.comparison import findings
+    from gasp_rl.report.comparison_page import write_comparison
+    from gasp_rl.report.comparison_words import comparison_text
+
+    found = findings(read_comparison(folder))
+    print(visible(comparison_text(found)))
+    print(f"\nReport: {write_comparison(folder, found)}")
 
 
 def watch(root: Path, port: int) -> None:

@@ -1,11 +1,12 @@
-"""A run made by hand: what a journal of the embedded world looks like, without a model."""
+"""A run and a comparison made by hand: what they look like in the embedded world, without a model."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import pytest
 
-from gasp_rl.config import LEMMA, LIFT, GaspConfig, RunConfig, RungConfig
+from gasp_rl.config import LEMMA, LIFT, AzrConfig, GaspConfig, Matched, RlvrConfig, RunConfig, RungConfig
 from gasp_rl.rollout import (
     Answer,
     Axis,
@@ -20,6 +21,7 @@ from gasp_rl.rollout import (
     Rejection,
     UpdateStats,
 )
+from gasp_rl.runs.arms import SCHEMA, ArmResult, Chosen, Lost, Point, Score, Terms, Written
 from gasp_rl.runs.journal import (
     Digests,
     EvaluationRecord,
@@ -170,3 +172,105 @@ def make_run() -> Callable[..., Journal]:
 @pytest.fixture(scope="session")
 def run() -> Journal:
     return hand_made_run()
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How an arm of a hand-made comparison does."""
+
+    config: RunConfig
+    gain: float
+    """Of the pass rate of a test problem, at the end."""
+    falls: float
+    """Share of goalposts within its reach at the end."""
+    rungs: tuple[str, ...] = ()
+
+
+LEARNERS = {
+    "gasp": Learner(RunConfig("micro-gasp", gasp=GaspConfig()), 0.30, 0.45, ("lemma", "lift")),
+    "azr": Learner(RunConfig("micro-azr", azr=AzrConfig()), 0.12, 0.02, ("deduction", "abduction", "induction")),
+    "rlvr": Learner(RunConfig("micro-rlvr", rlvr=RlvrConfig()), 0.22, 0.03),
+    "random-reward": Learner(RunConfig("micro-random-reward", rlvr=RlvrConfig(reward="coin")), 0.02, 0.01),
+    "gasp-rlvr": Learner(
+        RunConfig("micro-gasp-rlvr", gasp=GaspConfig(), rlvr=RlvrConfig()), 0.33, 0.5, ("lemma", "lift")
+    ),
+    "untrained": Learner(RunConfig("micro-untrained", rlvr=RlvrConfig(), steps=0), 0.0, 0.0),
+    "no-io-axis": Learner(RunConfig("micro-no-io-axis", gasp=GaspConfig(axes=("f",))), 0.27, 0.33, ("lemma", "lift")),
+}
+
+TERMS = Terms(
+    Matched.TOKENS, 2_000_000, 6, 20, 100, (1, 20), 1.0, 200, 1.5e-4, "6f1c" * 16, "a04e" * 16, "77b2" * 16, "0e9d" * 16, "51ab" * 16,
+    "9c3e" * 16,
+)  # fmt: skip
+
+
+def _scores(rng: random.Random, rates: list[float], name: str, samples: int) -> tuple[Score, ...]:
+    scores = []
+    for place, rate in enumerate(rates):
+        passes = sum(rng.random() < rate for _ in range(samples))
+        scores.append(Score(f"micro/{name}/{place:03}", samples, passes, passes))
+    return tuple(scores)
+
+
+def _rung(rng: random.Random, rung: str) -> Written:
+    proposals = rng.randint(1500, 2200)
+    shares = [(Rejection.MALFORMED, 0.02), (Rejection.INVALID, 0.06), (Rejection.DUPLICATE, 0.25),
+              (Rejection.TOO_HARD, 0.18), (Rejection.TOO_EASY, 0.4)]  # fmt: skip
+    lost = tuple(Lost(reason, int(proposals * share * rng.uniform(0.8, 1.2))) for reason, share in shares)
+    return Written(rung, proposals, proposals - sum(one.count for one in lost), lost)
+
+
+def hand_made_arm(arm: str, seed: int, terms: Terms, goalposts: int, problems: int) -> ArmResult:
+    learner = LEARNERS[arm]
+    trained = learner.config.steps > 0
+    rng = random.Random(f"{arm} {seed}")
+    world = random.Random(0)
+    ease = [world.betavariate(0.3, 0.9) for _ in range(problems)]
+    luck = rng.uniform(0.8, 1.2)
+
+    def solving(share: float) -> list[float]:
+        return [min(1.0, e + learner.gain * share * luck * (1 - e) * min(1.0, 0.1 + 2 * e)) for e in ease]
+
+    def falling(share: float) -> list[float]:
+        reach = learner.falls * share * luck
+        return [max(0.0, (reach - place / goalposts) * rng.uniform(0, 0.5)) for place in range(goalposts)]
+
+    def point(share: float, samples: int) -> Point:
+        tokens = int(terms.budget * share) + rng.randint(0, 30_000) if share else 0
+        validation = _scores(rng, solving(share)[:60], "validation", samples)
+        asked = _scores(rng, falling(share), "goalposts", samples)
+        return Point(round(share * 30), tokens, round(0.9e-3 * tokens), validation, asked)
+
+    shares = [i / terms.evaluations for i in range(1, terms.evaluations + 1)]
+    points = [point(share, terms.samples) for share in shares]
+    if not trained:
+        points = [point(0.0, terms.samples * terms.evaluations)]
+    tested = [
+        Chosen(points[place].step, ks, _scores(rng, solving(share), "test", terms.test_samples))
+        for place, share, ks in ([(-2, shares[-2], terms.ks[:1]), (-1, 1.0, terms.ks[1:])] if trained else [(0, 0.0, terms.ks)])
+    ]  # fmt: skip
+    return ArmResult(
+        SCHEMA, arm, seed, terms, replace(learner.config, seed=seed), "0.1.0", "1f2e3d4a5b", "AMD EPYC 7763, 2 cores, 1 for the model",
+        30 + seed % 3 if trained else 0, tuple(points), tuple(tested), tuple(_rung(rng, rung) for rung in learner.rungs),
+        points[-1].tokens, points[-1].seconds, points[-1].tokens + 5_000_000, points[-1].seconds + 2_000.0,
+    )  # fmt: skip
+
+
+def hand_made_comparison(
+    seeds: Mapping[str, int], terms: Terms = TERMS, goalposts: int = 24, problems: int = 30
+) -> tuple[ArmResult, ...]:
+    return tuple(
+        hand_made_arm(arm, seed, terms, goalposts, problems) for arm, count in seeds.items() for seed in range(count)
+    )
+
+
+@pytest.fixture(scope="session")
+def make_comparison() -> Callable[..., tuple[ArmResult, ...]]:
+    """Makes a hand-made comparison of so many seeds of each arm."""
+    return hand_made_comparison
+
+
+@pytest.fixture(scope="session")
+def arms() -> tuple[ArmResult, ...]:
+    terms = replace(TERMS, samples=20, test_samples=20)
+    return hand_made_comparison({"gasp": 5, "azr": 5, "random-reward": 3, "rlvr": 3}, terms)

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gasp_rl.report.charts import HEIGHT, WIDTH, Series, _axis, histogram, line_chart
+from gasp_rl.report.charts import HEIGHT, WIDTH, Series, around, histogram, line_chart
 
 numbers = st.floats(-1e9, 1e9, allow_nan=False).map(lambda x: round(x, 6))
 
 
 @given(st.lists(numbers, min_size=1, max_size=20))
-def test_an_axis_holds_every_value_and_zero_between_a_handful_of_round_lines(values: list[float]) -> None:
-    axis = _axis(values)
+def test_anaround_holds_every_value_and_zero_between_a_handful_of_round_lines(values: list[float]) -> None:
+    axis = around(values)
 
     assert axis.low <= min(0.0, *values) + 1e-6 * axis.step
     assert axis.high >= max(0.0, *values) - 1e-6 * axis.step
@@ -31,7 +31,7 @@ def test_an_axis_holds_every_value_and_zero_between_a_handful_of_round_lines(val
     ],
 )
 def test_axes_are_round(values: list[float], low: float, high: float, step: float) -> None:
-    axis = _axis(values)
+    axis = around(values)
 
     assert (axis.low, axis.high, axis.step) == pytest.approx((low, high, step))
 

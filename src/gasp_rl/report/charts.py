@@ -1,7 +1,7 @@
 """Small charts as SVG, drawn by hand: no script, no network, each with its numbers in a table behind it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gasp_rl.report.html import Html, details, el, join, table
@@ -9,7 +9,13 @@ from gasp_rl.report.numbers import Estimate, Point
 
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 38, 74, 12, 26
-"""Margins; the names of the series stand in the right one."""
+"""Margins; the names of the series stand in the right one, which grows with them."""
+
+LETTER = 6.0
+"""Width of one, in the units of the drawing, on average."""
+
+MOST = 130
+"""Of the right margin."""
 
 LABEL = 13
 """Least distance between two names, in the units of the drawing."""
@@ -20,11 +26,22 @@ DOTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Series:
+    """A curve. The first of a chart lies above the others."""
+
     name: str
     points: Sequence[Point]
     colour: str
-    """A class of the style sheet; a rung has one colour on the whole page."""
-    dashed: bool = False
+    """Classes of the style sheet; a rung has one colour on the whole page."""
+    parts: Sequence[Sequence[Point]] = ()
+    """What it is the mean of, drawn faintly."""
+    reach: Sequence[tuple[float, float, float]] = ()
+    """(x, low, high) of intervals, drawn as a band."""
+
+    @property
+    def drawn(self) -> list[Point]:
+        """All that has to have room."""
+        ends = [(x, y) for x, low, high in self.reach for y in (low, high)]
+        return [*self.points, *(point for part in self.parts for point in part), *ends]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +53,64 @@ class Axis:
     percent: bool = False
 
     def text(self, value: float) -> str:
-        return f"{value:.0%}" if self.percent else f"{value:,.4g}"
+        return f"{100 * value:.4g}%" if self.percent else f"{value:,.4g}"
 
     def exact(self, value: float) -> str:
         return f"{value:.1%}" if self.percent else f"{value:,.4g}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where in the drawing a value lies."""
+
+    axis: Axis
+    last: float
+    """On the right end of the abscissa; 0, or 1 if it is logarithmic, is on the left."""
+    right: float
+    """Margin."""
+    log: bool
+
+    def x(self, value: float) -> float:
+        share = math.log(value) / math.log(self.last) if self.log else value / self.last
+        return LEFT + share * (WIDTH - LEFT - self.right)
+
+    def y(self, value: float) -> float:
+        share = (value - self.axis.low) / (self.axis.high - self.axis.low)
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    def places(self, points: Iterable[Point]) -> str:
+        return " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+
+
 def line_chart(
-    title: str, meaning: str, series: Sequence[Series], axis: Axis | None = None, across: str = "iteration"
+    title: str,
+    meaning: str,
+    series: Sequence[Series],
+    axis: Axis | None = None,
+    across: str = "iteration",
+    *,
+    log: bool = False,
 ) -> Html:
-    """Curves over iterations, or whatever is counted across, their values in a folded table. Without a point, it says so."""
+    """Curves over iterations, or whatever is counted across, their values in a folded table. Without a point, it says so.
+
+    `log`: the abscissa is logarithmic, from 1.
+    """
     shown = [s for s in series if s.points]
     if not shown:
         return el("figure", el("figcaption", el("b", title)), el("p", "No data yet.", class_="empty"), class_="chart")
 
-    axis = axis or _axis([y for s in shown for _, y in s.points])
-    last = max(1.0, *(x for s in shown for x, _ in s.points))
+    axis = axis or around([y for s in shown for _, y in s.drawn])
+    last = max(2.0 if log else 1.0, *(x for s in shown for x, _ in s.drawn))
+    frame = _Frame(axis, last, min(MOST, max(RIGHT, 10 + LETTER * max(len(s.name) for s in shown))), log)
     return el(
         "figure",
         el("figcaption", el("b", title), " ", el("span", meaning)),
         el(
             "svg",
-            *_grid(axis, last),
-            *(_curve(s, axis, last, across) for s in shown),
-            *_names(shown, axis),
+            *_grid(frame),
+            *(_behind(s, frame) for s in reversed(shown)),
+            *(_curve(s, frame, across) for s in reversed(shown)),
+            *_names(shown, frame),
             viewBox=f"0 0 {WIDTH} {HEIGHT}",
             role="img",
             aria_label=f"{title}: " + "; ".join(_spoken(s, axis) for s in shown),
@@ -67,6 +118,12 @@ def line_chart(
         details("Numbers", _numbers(title, shown, axis, across)),
         class_="chart",
     )
+
+
+def swatch(colour: str) -> Html:
+    """A piece of a curve, for a legend."""
+    line = el("line", x1=1, x2=27, y1=5, y2=5, class_=f"curve {colour}")
+    return el("svg", line, viewBox="0 0 28 10", class_="swatch", aria_hidden="true")
 
 
 def histogram(counts: Sequence[int], accepted: range, colour: str, label: str) -> Html:
@@ -106,14 +163,45 @@ def interval(before: Estimate, after: Estimate) -> Html:
     return el("svg", rule, *parts, viewBox=f"0 0 {width} {height}", class_="interval", aria_hidden="true")
 
 
-def _axis(values: Sequence[float]) -> Axis:
-    """From zero, or below it, to a round number above everything."""
-    low, high = min(0.0, *values), max(0.0, *values)
+def whiskers(value: float, low: float, high: float, ends: tuple[float, float], colour: str) -> Html:
+    """One estimate with its interval between two ends that all of a table share; a line marks 0 where it lies between."""
+    width, height = 160, 14
+    reach = ends[1] - ends[0] or 1.0
+    x0, x1, xv, xz = (4 + (x - ends[0]) / reach * (width - 8) for x in (low, high, value, 0.0))
+    zero = (
+        el("line", x1=f"{xz:.1f}", x2=f"{xz:.1f}", y1=0, y2=height, class_="zero") if ends[0] <= 0 <= ends[1] else None
+    )
+    bar = el("line", x1=f"{x0:.1f}", x2=f"{x1:.1f}", y1=height / 2, y2=height / 2, class_=f"reach {colour}")
+    dot = el("circle", cx=f"{xv:.1f}", cy=height / 2, r=3.2, class_=f"dot {colour}")
+    return el("svg", zero, bar, dot, viewBox=f"0 0 {width} {height}", class_="interval", aria_hidden="true")
+
+
+def strip(counts: Sequence[float], top: float, colour: str) -> Html:
+    """Each of a few values as a dot between 0 and a top that all of a table share."""
+    width, height = 160, 14
+    rule = el("line", x1=4, x2=width - 4, y1=height / 2, y2=height / 2, class_="grid")
+    dots = [
+        el(
+            "circle",
+            cx=f"{4 + count / (top or 1.0) * (width - 8):.1f}",
+            cy=height / 2,
+            r=3.2,
+            class_=f"dot one {colour}",
+        )
+        for count in counts
+    ]
+    return el("svg", rule, *dots, viewBox=f"0 0 {width} {height}", class_="interval", aria_hidden="true")
+
+
+def around(values: Sequence[float], *, zero: bool = True, percent: bool = False) -> Axis:
+    """Between round numbers below and above everything, and 0 if that is wanted."""
+    ends = (0.0, *values) if zero else tuple(values)
+    low, high = min(ends), max(ends)
     step = _round_up((high - low) / 4 or 0.25)
     if all(float(v).is_integer() for v in values):
         step = max(1.0, float(round(step)))
     bottom, top = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
-    return Axis(bottom, top if top > bottom else bottom + step, step)
+    return Axis(bottom, top if top > bottom else bottom + step, step, percent)
 
 
 def _round_up(value: float) -> float:
@@ -126,31 +214,33 @@ def _round_up(value: float) -> float:
     return next(power * part for part in (0.1, 0.2, 0.25, 0.5, 1.0) if power * part >= value * 0.999)
 
 
-def _x(value: float, last: float) -> float:
-    return LEFT + value / last * (WIDTH - LEFT - RIGHT)
-
-
-def _y(value: float, axis: Axis) -> float:
-    return HEIGHT - BOTTOM - (value - axis.low) / (axis.high - axis.low) * (HEIGHT - TOP - BOTTOM)
-
-
-def _grid(axis: Axis, last: float) -> list[Html]:
+def _grid(frame: _Frame) -> list[Html]:
+    axis = frame.axis
     values = [axis.low + i * axis.step for i in range(round((axis.high - axis.low) / axis.step) + 1)]
     lines = [
         join(
             (
-                el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{_y(v, axis):.1f}", y2=f"{_y(v, axis):.1f}", class_="grid"),
-                el("text", axis.text(v), x=LEFT - 6, y=f"{_y(v, axis) + 3.5:.1f}", text_anchor="end", class_="tick"),
+                el("line", x1=LEFT, x2=f"{WIDTH - frame.right:.1f}", y1=y, y2=y, class_="grid"),
+                el("text", axis.text(v), x=LEFT - 6, y=f"{frame.y(v) + 3.5:.1f}", text_anchor="end", class_="tick"),
             )
         )
         for v in values
+        for y in [f"{frame.y(v):.1f}"]
     ]
-    step = int(max(1.0, _round_up(last / 4)))
     marks = [
-        el("text", short(x), x=f"{_x(x, last):.1f}", y=HEIGHT - 10, text_anchor="middle", class_="tick")
-        for x in range(0, int(last) + 1, step)
+        el("text", short(x), x=f"{frame.x(x):.1f}", y=HEIGHT - 10, text_anchor="middle", class_="tick")
+        for x in (_powers(frame.last) if frame.log else range(0, int(frame.last) + 1, _stride(frame.last)))
     ]
     return [*lines, *marks]
+
+
+def _stride(last: float) -> int:
+    return int(max(1.0, _round_up(last / 4)))
+
+
+def _powers(last: float) -> list[int]:
+    """1, 2, 5, 10, ... as far as they go."""
+    return [k * 10**power for power in range(len(f"{last:.0f}")) for k in (1, 2, 5) if k * 10**power <= last]
 
 
 def short(n: float) -> str:
@@ -161,36 +251,43 @@ def short(n: float) -> str:
     return f"{n:,.0f}"
 
 
-def _curve(series: Series, axis: Axis, last: float, across: str) -> Html:
-    places = [(_x(x, last), _y(y, axis), x, y) for x, y in series.points]
-    line = el(
-        "polyline",
-        points=" ".join(f"{px:.1f},{py:.1f}" for px, py, _, _ in places),
-        class_=f"curve {series.colour}{' dashed' if series.dashed else ''}",
-    )
+def _behind(series: Series, frame: _Frame) -> Html:
+    """Band and parts, under all curves."""
+    there = [(x, high) for x, _, high in series.reach]
+    back = [(x, low) for x, low, _ in reversed(series.reach)]
+    band = el("polygon", points=frame.places([*there, *back]), class_=f"band {series.colour}") if there else None
+    parts = (el("polyline", points=frame.places(part), class_=f"part {series.colour}") for part in series.parts)
+    return join([band, *parts])
+
+
+def _curve(series: Series, frame: _Frame, across: str) -> Html:
+    line = el("polyline", points=frame.places(series.points), class_=f"curve {series.colour}")
     dots = [
         el(
             "circle",
-            el("title", f"{series.name}, {across} {x:,.12g}: {axis.exact(y)}"),
-            cx=f"{px:.1f}",
-            cy=f"{py:.1f}",
+            el("title", f"{series.name}, {across} {x:,.12g}: {frame.axis.exact(y)}"),
+            cx=f"{frame.x(x):.1f}",
+            cy=f"{frame.y(y):.1f}",
             r=2.4,
             class_=f"dot {series.colour}",
         )
-        for px, py, x, y in (places if len(places) <= DOTS else ())
+        for x, y in (series.points if len(series.points) <= DOTS else ())
     ]
     return join([line, *dots])
 
 
-def _names(series: Sequence[Series], axis: Axis) -> list[Html]:
-    """Each name at the end of its curve, moved down where it would cover another."""
-    ends = sorted((_y(s.points[-1][1], axis), i) for i, s in enumerate(series))
+def _names(series: Sequence[Series], frame: _Frame) -> list[Html]:
+    """Each name at the end of its curve, moved where it would cover another."""
+    ends = sorted((frame.y(s.points[-1][1]), i) for i, s in enumerate(series))
     places: list[float] = []
     for y, _ in ends:
         places.append(max(y, places[-1] + LABEL) if places else y)
-    overflow = max(0.0, places[-1] - (HEIGHT - BOTTOM + 4))
+    below = HEIGHT - BOTTOM + 4.0 + LABEL
+    for i in reversed(range(len(places))):
+        below = places[i] = min(places[i], below - LABEL)
+    x = f"{WIDTH - frame.right + 7:.1f}"
     return [
-        el("text", series[i].name, x=WIDTH - RIGHT + 7, y=f"{y - overflow + 4:.1f}", class_=f"name {series[i].colour}")
+        el("text", series[i].name, x=x, y=f"{y + 4:.1f}", class_=f"name {series[i].colour}")
         for y, (_, i) in zip(places, ends, strict=True)
     ]
 

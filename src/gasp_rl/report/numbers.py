@@ -144,13 +144,17 @@ CHECKS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
 
 def funnel(written: Sequence[Proposal]) -> list[Stage]:
     """How many proposals are left after each check."""
-    why = Counter(p.rejection for p in written)
-    left = len(written)
-    stages = []
+    return stages(len(written), Counter(p.rejection for p in written if p.rejection))
+
+
+def stages(written: int, why: Counter[Rejection]) -> list[Stage]:
+    """How many of so many proposals are left after each check."""
+    left = written
+    found = []
     for words, reasons in CHECKS:
         left -= sum(why[reason] for reason in reasons)
-        stages.append(Stage(words, left, tuple((reason, why[reason]) for reason in reasons if why[reason])))
-    return stages
+        found.append(Stage(words, left, tuple((reason, why[reason]) for reason in reasons if why[reason])))
+    return found
 
 
 def tried(written: Iterable[Proposal]) -> Counter[tuple[int, int]]:

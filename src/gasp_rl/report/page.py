@@ -4,7 +4,7 @@ import base64
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -140,13 +140,13 @@ def _header(journal: Journal, name: str) -> Html:
             *(el("p", one_line(note, 300), class_="note") for note in journal.notes),
             data_part="headline",
         ),
-        el("nav", *(el("a", text, href=f"#{anchor}") for anchor, text in links), aria_label="Sections"),
+        navigation(links),
     )
 
 
 def _sections(told: Told, journal: Journal, found: Packed) -> list[Html]:
     return [
-        _section(
+        section(
             "overview",
             "Overview",
             "",
@@ -196,13 +196,17 @@ def _sections(told: Told, journal: Journal, found: Packed) -> list[Html]:
             id="ladders",
             aria_labelledby="ladders-title",
         ),
-        _section("student", "Student", "", _learning(journal), el("h3", "Some of its latest answers"), _answers(told)),
-        _section("health", "Health", "", _health(told, journal)),
-        _section("reproduce", "Reproduce", "", _reproduce(journal, told.recipe)),
+        section("student", "Student", "", _learning(journal), el("h3", "Some of its latest answers"), _answers(told)),
+        section("health", "Health", "", _health(told, journal)),
+        section("reproduce", "Reproduce", "", _reproduce(journal, told.recipe)),
     ]
 
 
-def _section(anchor: str, title: str, lead: str, *children: Child) -> Html:
+def navigation(links: Iterable[tuple[str, str]]) -> Html:
+    return el("nav", *(el("a", text, href=f"#{anchor}") for anchor, text in links), aria_label="Sections")
+
+
+def section(anchor: str, title: str, lead: str, *children: Child) -> Html:
     return el(
         "section",
         el("h2", title, id=f"{anchor}-title"),
@@ -222,7 +226,7 @@ def _tiles(journal: Journal, measurements: Sequence[Measurement]) -> Html:
     return el("div", *tiles, class_="tiles")
 
 
-def _tile(label: str, value: str, small: str, colour: str | None = None) -> Html:
+def tile(label: str, value: str, small: str, colour: str | None = None) -> Html:
     return el(
         "div", el("p", label), el("p", value, class_="value"), el("p", small), class_=f"tile {colour or ''}".strip()
     )
@@ -231,9 +235,9 @@ def _tile(label: str, value: str, small: str, colour: str | None = None) -> Html
 def _goalpost_tile(journal: Journal) -> Html:
     solves = numbers.solves(numbers.trained(numbers.of_split(journal, numbers.GOALPOSTS)))
     if not solves:
-        return _tile("Goalposts solved", "–", "not evaluated yet")
+        return tile("Goalposts solved", "–", "not evaluated yet")
     fallen = [s for s in solves.values() if s.solved]
-    return _tile(
+    return tile(
         "Goalposts solved",
         f"{len(fallen)} of {len(solves)}",
         f"{sum(s.solid for s in fallen)} at least twice",
@@ -244,34 +248,34 @@ def _goalpost_tile(journal: Journal) -> Html:
 def _base_tile(journal: Journal) -> Html:
     found = numbers.comparison(journal)
     if found is None:
-        return _tile("Base, same draws", "–", "not compared yet")
+        return tile("Base, same draws", "–", "not compared yet")
     draws = f"{found.base_draws:,} draws each"
     small = probability(found.p_value) if found.matched else "draws not matched"
-    return _tile("Base, same draws", f"{len(found.base)} of {len(found.goalposts)}", f"{draws} · {small}")
+    return tile("Base, same draws", f"{len(found.base)} of {len(found.goalposts)}", f"{draws} · {small}")
 
 
 def _rung_tile(journal: Journal, rung: str) -> Html:
     proposed = [p for p in numbers.proposals(journal) if p.rung == rung]
     accepted = sum(p.accepted for p in proposed)
     share = f"{accepted / len(proposed):.0%} of {len(proposed):,} proposed" if proposed else "none proposed yet"
-    return _tile(f"{rung.capitalize()}s accepted", f"{accepted:,}", share, rung_colours(journal)[rung])
+    return tile(f"{rung.capitalize()}s accepted", f"{accepted:,}", share, rung_colours(journal)[rung])
 
 
 def _validation_tile(journal: Journal) -> Html:
     points = numbers.validation_over_time(journal, 1)
     if not points:
-        return _tile("Validation pass@1", "–", "not evaluated yet")
+        return tile("Validation pass@1", "–", "not evaluated yet")
     (_, first), (_, last) = points[0], points[-1]
-    return _tile("Validation pass@1", f"{last:.1%}", f"{first:.1%} at the start")
+    return tile("Validation pass@1", f"{last:.1%}", f"{first:.1%} at the start")
 
 
 def _cost_tile(journal: Journal, measurements: Sequence[Measurement]) -> Html:
     seconds = sum(m.seconds for m in measurements)
-    return _tile("Tokens sampled", short(numbers.sampled_tokens(journal)), f"in {duration(seconds)}" if seconds else "")
+    return tile("Tokens sampled", short(numbers.sampled_tokens(journal)), f"in {duration(seconds)}" if seconds else "")
 
 
-def _charts(*charts: Html, size: str = "") -> Html:
-    return el("div", *charts, class_=f"charts {size}".strip())
+def charts(*drawn: Html, size: str = "") -> Html:
+    return el("div", *drawn, class_=f"charts {size}".strip())
 
 
 def _progress(journal: Journal) -> Html:
@@ -282,14 +286,14 @@ def _progress(journal: Journal) -> Html:
     spent = numbers.goalposts_over_tokens(journal)
     base = float(len(compared.base)) if compared else 0.0
     ks = journal.started.config.evaluate.ks if journal.started else ()
-    return _charts(
+    return charts(
         line_chart(
             "Goalposts solved",
             "so far and each time, over iterations",
             [
                 Series("so far", ever, "fell"),
                 Series("each time", now, "soft"),
-                Series("base", [(x, base) for x, _ in (ever[0], ever[-1])] if compared and ever else [], "base", True),
+                Series("base", [(x, base) for x, _ in (ever[0], ever[-1])] if compared and ever else [], "base dashed"),
             ],
         ),
         line_chart(
@@ -298,7 +302,7 @@ def _progress(journal: Journal) -> Html:
             [
                 Series("so far", spent, "fell"),
                 Series(
-                    "base", [(x, base) for x, _ in (spent[0], spent[-1])] if compared and spent else [], "base", True
+                    "base", [(x, base) for x, _ in (spent[0], spent[-1])] if compared and spent else [], "base dashed"
                 ),
             ],
             across="tokens",
@@ -362,7 +366,7 @@ def _estimate(found: Estimate, *, signed: bool = False) -> str:
 def _learning(journal: Journal) -> Html:
     colours = rung_colours(journal)
     depths = numbers.by_difficulty_over_time(journal)
-    return _charts(
+    return charts(
         line_chart(
             "Right answers",
             "in practice, by kind of task",
@@ -407,7 +411,7 @@ def _health(told: Told, journal: Journal) -> Html:
         ]
         return line_chart(title, meaning, series)
 
-    return _charts(
+    return charts(
         *(_signal(signal, told.story.signals) for signal in Signal),
         updates("Entropy", "nats per sampled token, by phase", lambda u: u.entropy),
         updates("Log-prob drift", "largest |log ratio| of learner to sampler, by phase", lambda u: u.ratio_max),
@@ -466,7 +470,7 @@ def _signal(signal: Signal, readings: Sequence[Reading]) -> Html:
     return line_chart(
         signal.value.replace("_", " ").capitalize(),
         f"{_meaning(signal)}{limit_said}",
-        [Series("signal", values, "c5" if alarmed else "c3"), Series("limit", limit, "base", dashed=True)],
+        [Series("signal", values, "c5" if alarmed else "c3"), Series("limit", limit, "base dashed")],
     )
 
 
@@ -558,9 +562,9 @@ def _funnel(rung: str, proposed: Sequence[Proposal], band: Band | None, colour: 
     if not proposed:
         return el("div", el("h3", f"{rung.capitalize()}s"), el("p", "None proposed yet.", class_="empty"))
     total = len(proposed)
-    rows = [_funnel_row("written", len(proposed), total, "", colour)]
+    rows = [funnel_row("written", len(proposed), total, "", colour)]
     rows += [
-        _funnel_row(
+        funnel_row(
             stage.passed,
             stage.survivors,
             total,
@@ -580,7 +584,7 @@ def _funnel(rung: str, proposed: Sequence[Proposal], band: Band | None, colour: 
     )
 
 
-def _funnel_row(label: str, count: int, total: int, lost: str, colour: str) -> Html:
+def funnel_row(label: str, count: int, total: int, lost: str, colour: str) -> Html:
     return el(
         "div",
         el("span", label, class_="label"),
