@@ -447,7 +447,8 @@ class ProblemsConfig:
 @dataclass(frozen=True, slots=True)
 class CheckpointConfig:
     every: int = 1
-    """Iterations between checkpoints: what a crash can cost. 0 = none: a run that ends early cannot go on."""
+    """Iterations between checkpoints: what a crash can cost. Where validation is better than ever there is one too. 0 =
+    none: a run that ends early cannot go on."""
     keep: int = 2
     """Newest ones that stay, beside the best by validation."""
     best: tuple[int, ...] = (1,)

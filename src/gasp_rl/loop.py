@@ -125,8 +125,7 @@ def train(run: Run) -> None:
         if run.pilot.evaluation_due(step) or last:
             run.observer.phase(EVALUATE)
             record(run.evaluate(step))
-        every = run.config.checkpoint.every
-        if every and (step % every == 0 or last):
+        if run.pilot.checkpoint_due(step) or (last and run.config.checkpoint.every):
             run.observer.phase(CHECKPOINT)
             run.checkpoint(step, [evaluation for evaluation in evaluations if evaluation.step == step])
     run.observer.phase(MATCHED_DRAWS)

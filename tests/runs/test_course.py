@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from gasp_rl.config import Action, Alarm, AzrConfig, BudgetConfig, GaspConfig, HealthConfig, RunConfig
+from gasp_rl.config import Action, Alarm, AzrConfig, BudgetConfig, CheckpointConfig, GaspConfig, HealthConfig, RunConfig
 from gasp_rl.progress import Silent
-from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal, Rejection
+from gasp_rl.rollout import Evaluation, Iteration, Phase, ProblemScore, Proposal, Rejection
 from gasp_rl.runs.course import Pilot, switched
 from gasp_rl.runs.journal import Course, Decided, EvaluationRecord, IterationRecord, Record
 from gasp_rl.runs.metrics import EVALUATE, Measurement, Spent
@@ -97,6 +97,18 @@ def test_evaluations_come_after_equal_shares_of_the_budget_and_so_again_when_a_r
 
     assert evaluated == [3, 6, 9, 12]
     assert one.stopped
+
+
+def test_a_version_is_saved_when_validation_is_better_than_ever_and_every_so_often() -> None:
+    config = replace(CONFIG, checkpoint=CheckpointConfig(every=4, best=(1, 2)))
+    one, saved = pilot(config), list[int]()
+    for step, passes in enumerate([(1, 0), (1, 0), (1, 1), (0, 2), (1, 1), (2, 1)], start=1):
+        scores = tuple(ProblemScore(str(place), 2, n, n) for place, n in enumerate(passes))
+        one.follow(EvaluationRecord(Evaluation(step, "validation", 1.0, scores)))
+        saved += [step] if one.checkpoint_due(step) else []
+
+    assert saved == [1, 3, 4, 6]
+    assert not pilot(replace(config, checkpoint=CheckpointConfig(every=0))).checkpoint_due(4)
 
 
 def test_how_many_iterations_a_budget_pays_for_is_guessed_from_those_that_are_done() -> None:

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from gasp_rl.config import RunConfig
 from gasp_rl.progress import Observer
-from gasp_rl.rollout import Iteration
+from gasp_rl.rollout import Evaluation, Iteration
 from gasp_rl.runs.health import Monitor, Reading, Signal
 from gasp_rl.runs.journal import Course, Decided, EvaluationRecord, IterationRecord, Record, Started
 from gasp_rl.runs.metrics import Spent
+from gasp_rl.stats import mean_pass_at_k
 
 SWITCHES = {Signal.VALID: Course.LENIENT, Signal.DUPLICATES: Course.MAPPING, Signal.DISSIMILARITY: Course.MAPPING}
 """What is switched where a signal's alarm asks for it."""
@@ -32,6 +33,8 @@ class Pilot:
         self._evaluated = 0
         self._versions: set[int] = set()
         """Steps after which the trained model was evaluated."""
+        self._best: dict[int, tuple[float, int]] = {}
+        """Best validation pass@k so far, by k, and after which iteration."""
         self._began: RunConfig | None = None
         self.decided: list[Decided] = []
 
@@ -53,6 +56,8 @@ class Pilot:
             case EvaluationRecord(evaluation):
                 self._evaluated += evaluation.sampled_tokens
                 self._versions |= {evaluation.step} - {0}
+                if evaluation.split == "validation" and evaluation.step:
+                    self._rate(evaluation)
                 self._monitor.evaluated(evaluation)
             case Decided():
                 self.decided.append(record)
@@ -78,6 +83,11 @@ class Pilot:
             return step % cfg.every == 0
         return min(cfg.times, math.floor(cfg.times * self._share())) > len(self._versions)
 
+    def checkpoint_due(self, step: int) -> bool:
+        """Whether a checkpoint follows this iteration: every so many, and where validation is better than ever."""
+        every = self._config.checkpoint.every
+        return every > 0 and (step % every == 0 or any(step == best for _, best in self._best.values()))
+
     def steps(self, done: int) -> int:
         """How many iterations there will be, as far as that can be known after these; 0 where it cannot."""
         budget = self._config.budget
@@ -94,6 +104,12 @@ class Pilot:
                 (spent.seconds, budget.seconds), (spent.training_seconds, budget.training_seconds),
             ) if most), default=0.0,
         )  # fmt: skip
+
+    def _rate(self, evaluation: Evaluation) -> None:
+        for k in self._config.checkpoint.best:
+            rate = mean_pass_at_k(evaluation.scores, k)
+            if rate is not None and rate > self._best.get(k, (-1.0, 0))[0]:
+                self._best[k] = rate, evaluation.step
 
     def _count(self, iteration: Iteration) -> None:
         self._trained += sum(phase.sampled_tokens for phase in iteration.phases)
