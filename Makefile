@@ -4,14 +4,31 @@ PYTHON ?= python3
 ARGS ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
+BASELINES = gasp azr rlvr random-reward untrained
+ABLATIONS = no-io-axis no-rejection-sampling one-step-medium one-step-hard lift-sees-goalpost lemma-only
+
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint types layers fast slow test test-browser test-data test-gpu test-trackers golden format clean
+.PHONY: help demo compare ablations check lint types layers fast slow test test-browser test-data test-gpu test-trackers golden format clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: .venv/core ## See guided self-play happen: a few minutes on two cores, ends with a report
 	@.venv/bin/gasp demo $(ARGS)
+
+ifdef QUICK
+compare: .venv/core ## Guided self-play against its baselines, hours on two cores. With QUICK=1: minutes, and claims nothing
+	@.venv/bin/gasp compare micro $(BASELINES) --out runs/compare-quick --seeds 2 --budget 20000 --evaluations 2 \
+	  --problems.max-goalposts 16 --validation-problems 20 --test-samples 20 $(ARGS)
+else
+compare: .venv/core
+	@.venv/bin/gasp compare micro $(BASELINES) --out bench/results/micro --seeds 3 $(ARGS)
+	@.venv/bin/gasp compare micro gasp azr --out bench/results/micro --seeds 8 $(ARGS)
+
+ablations: .venv/core ## What each part of guided self-play is worth, after `make compare`
+	@mkdir -p bench/results/ablations && cp bench/results/micro/gasp-seed[123].arm.json bench/results/ablations
+	@.venv/bin/gasp compare micro gasp $(ABLATIONS) --out bench/results/ablations --seeds 3 $(ARGS)
+endif
 
 test: check slow ## Everything that needs no GPU, no browser and no data: style, types, layers, all tests
 
