@@ -44,7 +44,7 @@ class Late:
 def small(recipe: RunConfig) -> RunConfig:
     return replace(
         recipe,
-        steps=2,
+        steps=min(recipe.steps, 2),
         matched_draws=False,
         problems=replace(recipe.problems, max_goalposts=8),
         learn=LearnConfig(lr=1e-4),
@@ -110,7 +110,6 @@ def test_every_arm_runs_on_the_same_engine(name: str, tmp_path: Path) -> None:
     recipe = small(RECIPES[name]())
     recipe = replace(
         recipe,
-        steps=min(recipe.steps, RECIPES[name]().steps),
         gasp=recipe.gasp and replace(recipe.gasp, goalposts_per_step=2, tries=4, practice_per_step=4),
         azr=recipe.azr and replace(recipe.azr, proposals_per_kind=6, answers_per_kind=6, seeds=6, tries=3),
         rlvr=recipe.rlvr and replace(recipe.rlvr, problems_per_step=4, group_size=4),

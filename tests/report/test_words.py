@@ -106,7 +106,7 @@ def test_the_summary_counts_what_was_accepted_and_what_stopped_the_rest() -> Non
     [
         (Journal(), "has not begun"),
         (Journal((STARTED,)), "0 of 2 iterations of gasp are done"),
-        (Journal((replace(STARTED, config=replace(STARTED.config, steps=0)),)), "gasp makes no iterations"),
+        (Journal((Started(replace(STARTED.config, steps=0), "0.1"),)), "gasp makes no iterations"),
         (run(Stopped("interrupted")), "The run stopped: interrupted."),
         (run(), "not finished: still running, or ended without a word"),
         (Journal((STARTED,), ("the last record was incomplete",)), "the last record was incomplete"),
