@@ -486,6 +486,9 @@ def read(args: Sequence[str]) -> Command:
     except SystemExit as leaving:
         if not leaving.code:  # --help
             raise
+        match args:
+            case ["train", str(name), *_] if name not in RECIPES and not name.startswith("-"):
+                raise ConfigError(_unknown_recipe(name)) from None
         raise ConfigError(f"{_first_paragraph(complaint.getvalue())}; got: gasp {' '.join(args)}".rstrip()) from None
     if unknown:
         if not unknown[0].startswith("--"):
@@ -496,6 +499,11 @@ def read(args: Sequence[str]) -> Command:
             raise ConfigError(f"{unknown[0]} stands before the recipe; put it behind")
         raise ConfigError(f"unknown option {unknown[0]}" + (f"; did you mean --{close[0]}?" if close else ""))
     return command
+
+
+def _unknown_recipe(name: str) -> str:
+    close = difflib.get_close_matches(name, RECIPES, n=1)
+    return f"unknown recipe {name}; " + (f"did you mean {close[0]}?" if close else "see gasp train --help")
 
 
 def _first_paragraph(box: str) -> str:
