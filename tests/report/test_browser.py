@@ -11,9 +11,12 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from gasp_rl.config import AzrConfig, GaspConfig, RunConfig
+from gasp_rl.report.comparison import findings
+from gasp_rl.report.comparison_page import comparison_page
 from gasp_rl.report.page import Told, page
 from gasp_rl.report.story import Story
 from gasp_rl.rollout import Axis, Iteration, Pair, Phase, Proposal, Rejection
+from gasp_rl.runs.arms import ArmResult
 from gasp_rl.runs.journal import GoalpostText, IterationRecord, Journal, Started
 
 pytestmark = pytest.mark.browser
@@ -39,7 +42,7 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
     seen: list[str] = []
     contexts: list[BrowserContext] = []
 
-    def opened(source: str, width: int = 1280) -> Page:
+    def opened(source: str, width: int = 1280, ready: str = "#view .head, #ladder-view .empty") -> Page:
         file = tmp_path / "report.html"
         file.write_text(source, encoding="utf-8")
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme="light"))
@@ -49,7 +52,7 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
         tab.on("dialog", lambda dialog: seen.append(dialog.message))
         tab.on("request", lambda request: None if request.url.startswith(file.as_uri()) else seen.append(request.url))
         tab.goto(file.as_uri())
-        tab.wait_for_selector("#view .head, #ladder-view .empty")
+        tab.wait_for_selector(ready)
         return tab
 
     yield opened
@@ -76,6 +79,18 @@ def test_with_everything_unfolded_nothing_is_wider_than_the_screen(
     visit: Callable[..., Page], run: Journal, width: int
 ) -> None:
     assert widest(visit(shown(run), width)) == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_comparison_is_wider_than_the_screen(
+    visit: Callable[..., Page], arms: tuple[ArmResult, ...], width: int
+) -> None:
+    tab = visit(comparison_page(findings(arms), "compared"), width, "footer")
+
+    assert widest(tab) == []
+    clipped = """[...document.querySelectorAll(".chart > svg")].filter(svg => [...svg.querySelectorAll("text")]
+    .some(text => { const box = text.getBBox(); return box.x < 0 || box.x + box.width > svg.viewBox.baseVal.width; })).length"""
+    assert tab.evaluate(clipped) == 0
 
 
 def test_a_goalpost_that_fell_is_followed_down_its_ladder(visit: Callable[..., Page], run: Journal) -> None:

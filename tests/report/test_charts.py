@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gasp_rl.report.charts import HEIGHT, WIDTH, Series, around, histogram, line_chart
+from gasp_rl.report.charts import HEIGHT, LEFT, TOP, WIDTH, Series, Slice, around, histogram, line_chart, stacked
 
 numbers = st.floats(-1e9, 1e9, allow_nan=False).map(lambda x: round(x, 6))
 
@@ -53,6 +53,46 @@ def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
 
     heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)" class="name', source))
     assert all(b - a >= 12.9 for a, b in pairwise(heights))
+
+
+def test_a_name_that_has_room_stays_at_its_curve() -> None:
+    series = [Series(name, [(0, 0), (5, y)], "c1") for name, y in [("high", 10.0), ("one", 0.0), ("two", 0.0)]]
+
+    source = line_chart("Title", "", series).source
+
+    high = re.findall(r'y="([\d.]+)" class="name c1">high', source)
+    assert float(high[0]) == TOP + 4
+
+
+def test_a_logarithmic_abscissa_begins_at_1_and_has_as_much_room_for_each_doubling() -> None:
+    source = line_chart(
+        "Title", "", [Series("one", [(1, 0.5), (4, 0.5), (16, 0.5)], "c1")], across="k", log=True
+    ).source
+
+    first, second, third = (
+        float(x) for x, _ in re.findall(r"([\d.]+),([\d.]+)", re.findall(r'points="([^"]*)"', source)[0])
+    )
+    assert first == LEFT
+    assert third - second == pytest.approx(second - first, abs=0.11)
+
+
+@given(st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=8))
+def test_bands_and_parts_lie_inside_the_drawing_too(values: list[tuple[float, float, float]]) -> None:
+    reach = [(float(x), min(low, high), max(low, high)) for x, (low, _, high) in enumerate(values)]
+    series = Series("one", [(x, y) for x, (_, y, _) in enumerate(values)], "c1", [[(x, y) for x, y, _ in reach]], reach)
+
+    source = line_chart("Title", "", [series]).source
+
+    places = [place for points in re.findall(r'points="([^"]*)"', source) for place in points.split()]
+    assert len(places) == 4 * len(values)
+    assert all(0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT for x, y in (place.split(",") for place in places))
+
+
+def test_slices_lie_side_by_side_and_can_be_heard() -> None:
+    source = stacked([Slice("kept", 0.25, "c1"), Slice("lost", 0.75, "c2")]).source
+
+    assert re.findall(r'x="([\d.]+%)" width="([\d.]+%)"', source) == [("0.00%", "25.00%"), ("25.00%", "75.00%")]
+    assert 'aria-label="kept 25%, lost 75%"' in source
 
 
 def test_a_chart_without_data_says_so() -> None:

@@ -24,7 +24,7 @@ from gasp_rl.runs.arms import SCHEMA, ArmResult, Chosen, Lost, Point, Score, Ter
 from gasp_rl.stats import holm, least_p_value, permutation_test
 
 TERMS = Terms(
-    Matched.TOKENS, 1000, 3, 10, 10, (1, 5), 1.0, 200, 1e-4, "a" * 64, "b" * 64, "c" * 64, "d" * 64, "e" * 64, "f" * 64
+    Matched.TOKENS, 300, 3, 10, 10, (1, 5), 1.0, 200, 1e-4, "a" * 64, "b" * 64, "c" * 64, "d" * 64, "e" * 64, "f" * 64
 )
 GUIDED = RunConfig("gasp", gasp=GaspConfig())
 REAL = RunConfig("rlvr", rlvr=RlvrConfig())
@@ -157,7 +157,7 @@ def test_with_too_few_seeds_the_least_possible_p_is_said() -> None:
     table = goalposts_table(found)
 
     assert table
-    assert "Too few seeds to tell: even the clearest outcome possible would give p = 0.33 against rlvr." in table.notes
+    assert "Too few seeds to tell: even the clearest outcome possible would give p = 0.333 against rlvr." in table.notes
     assert "may be chance" in sentences(found)[0]
 
 
@@ -183,6 +183,15 @@ def test_seeds_of_an_arm_that_ran_with_other_settings_are_noticed() -> None:
     assert remarks(findings([result(seed=0), result(seed=1)])) == []
     assert remarks(findings([result(seed=0), odd])) == [
         "The seeds of gasp did not run with the same settings: steps: 50 -> 7."
+    ]
+
+
+def test_runs_that_were_stopped_before_their_budget_are_noticed() -> None:
+    early = msgspec.structs.replace(result(seed=1), training_tokens=500, terms=replace(TERMS, budget=1000))
+    whole = msgspec.structs.replace(result(seed=0), training_tokens=1010, terms=replace(TERMS, budget=1000))
+
+    assert remarks(findings([whole, early])) == [
+        "Seed 1 of gasp ended before 1,000 tokens sampled to learn from were spent, with less compute than the others."
     ]
 
 

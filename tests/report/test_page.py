@@ -13,6 +13,8 @@ import msgspec
 import pytest
 
 from gasp_rl.config import AzrConfig, GaspConfig, RunConfig
+from gasp_rl.report.comparison import findings
+from gasp_rl.report.comparison_page import comparison_page
 from gasp_rl.report.page import Told, page
 from gasp_rl.report.story import Story
 from gasp_rl.report.write import write_report
@@ -28,6 +30,7 @@ from gasp_rl.rollout import (
     Proposal,
     Rejection,
 )
+from gasp_rl.runs.arms import ArmResult, Written
 from gasp_rl.runs.directory import create_run
 from gasp_rl.runs.journal import (
     EvaluationRecord,
@@ -106,7 +109,7 @@ class Reader(HTMLParser):
 
 KNOWN_ELEMENTS = set(
     "html head meta title style body header main footer nav section div p h1 h2 h3 h4 span a b i pre code details "
-    "summary ul table caption thead tbody tr th td figure figcaption svg line text rect circle polyline script noscript button".split()
+    "summary ul li dl dt dd table caption thead tbody tr th td figure figcaption svg line text rect circle polyline polygon script noscript button".split()
 )
 
 
@@ -130,6 +133,62 @@ def attacked(text: str) -> Journal:
         Stopped(text),
     ]
     return Journal(tuple(records), (text,))
+
+
+@pytest.fixture(scope="session")
+def compared(arms: tuple[ArmResult, ...]) -> str:
+    return comparison_page(findings(arms), "compared")
+
+
+@pytest.mark.parametrize("text", ATTACKS)
+def test_nothing_in_the_files_of_a_comparison_becomes_markup(arms: tuple[ArmResult, ...], text: str) -> None:
+    hostile = [
+        msgspec.structs.replace(
+            result, arm=text + result.arm, package=text, commit=text, machine=text + str(result.seed),
+            written=(Written(text, 10, 10, ()),),
+            points=tuple(msgspec.structs.replace(p, goalposts=tuple(msgspec.structs.replace(s, problem=text + s.problem) for s in p.goalposts))
+                         for p in result.points),
+        )
+        for result in arms[:4]
+    ]  # fmt: skip
+
+    found = Reader(comparison_page(findings(hostile), text))
+
+    assert found.elements <= KNOWN_ELEMENTS
+    assert not {name for name in found.attributes if name.startswith("on")}
+    assert all(link.startswith("#") for link in found.links)
+    assert not any(c in found.text for c in "\x1b\x07\x00\u202e\ud800")
+
+
+def test_a_comparison_asks_nothing_of_the_network_and_its_links_lead_somewhere(compared: str) -> None:
+    found = Reader(compared)
+
+    assert not re.search(r"<script[^>]+src|<link|url\(|@import|https?://(?!www\.w3\.org/2000/svg)| style=", compared)
+    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+    assert "connect-src" not in compared
+
+
+def test_a_comparison_shows_every_arm_in_its_tables_and_charts(compared: str, arms: tuple[ArmResult, ...]) -> None:
+    charts = re.findall(r'<svg viewBox="0 0 360 200".*?</svg>', compared, re.DOTALL)
+
+    assert len(charts) == 6
+    for name in {result.arm for result in arms} - {"gasp"}:
+        assert all(f">{name}</text>" in chart for chart in charts)
+    assert all(chart.count('class="part ') == len(arms) for chart in charts[:5])
+    assert charts[5].count('class="band ') == 3
+
+
+def test_arms_are_told_apart_by_colour_and_by_dashes(
+    make_comparison: Callable[..., tuple[ArmResult, ...]],
+) -> None:
+    every = {"gasp": 1, "azr": 1, "random-reward": 1, "rlvr": 1, "gasp-rlvr": 1, "no-io-axis": 1, "untrained": 1}
+
+    source = comparison_page(findings(make_comparison(every)), "seven")
+
+    legend = re.findall(r'<ul class="legend">.*?</ul>', source, re.DOTALL)[0]
+    swatches = re.findall(r'class="curve ([^"]*)"', legend)
+    assert len(swatches) == len(set(swatches)) == 7
 
 
 @pytest.mark.parametrize("text", ATTACKS)

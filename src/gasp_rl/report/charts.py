@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 38, 74, 12, 26
 """Margins; the names of the series stand in the right one, which grows with them."""
 
-LETTER = 6.0
+LETTER = 6.6
 """Width of one, in the units of the drawing, on average."""
 
 MOST = 130
@@ -163,17 +163,49 @@ def interval(before: Estimate, after: Estimate) -> Html:
     return el("svg", rule, *parts, viewBox=f"0 0 {width} {height}", class_="interval", aria_hidden="true")
 
 
-def whiskers(value: float, low: float, high: float, ends: tuple[float, float], colour: str) -> Html:
-    """One estimate with its interval between two ends that all of a table share; a line marks 0 where it lies between."""
+def whiskers(
+    value: float, low: float, high: float, ends: tuple[float, float], colour: str, parts: Sequence[float] = ()
+) -> Html:
+    """One estimate with its interval between two ends that all of a table share, and faintly what it is the mean of. A line
+    marks 0 where it lies between them.
+    """
     width, height = 160, 14
-    reach = ends[1] - ends[0] or 1.0
-    x0, x1, xv, xz = (4 + (x - ends[0]) / reach * (width - 8) for x in (low, high, value, 0.0))
-    zero = (
-        el("line", x1=f"{xz:.1f}", x2=f"{xz:.1f}", y1=0, y2=height, class_="zero") if ends[0] <= 0 <= ends[1] else None
-    )
-    bar = el("line", x1=f"{x0:.1f}", x2=f"{x1:.1f}", y1=height / 2, y2=height / 2, class_=f"reach {colour}")
-    dot = el("circle", cx=f"{xv:.1f}", cy=height / 2, r=3.2, class_=f"dot {colour}")
-    return el("svg", zero, bar, dot, viewBox=f"0 0 {width} {height}", class_="interval", aria_hidden="true")
+
+    def across(x: float) -> str:
+        return f"{4 + (x - ends[0]) / (ends[1] - ends[0] or 1.0) * (width - 8):.1f}"
+
+    zero = el("line", x1=across(0), x2=across(0), y1=0, y2=height, class_="zero") if ends[0] <= 0 <= ends[1] else None
+    faint = (el("circle", cx=across(part), cy=height / 2, r=2.4, class_=f"dot faint {colour}") for part in parts)
+    bar = el("line", x1=across(low), x2=across(high), y1=height / 2, y2=height / 2, class_=f"reach {colour}")
+    dot = el("circle", cx=across(value), cy=height / 2, r=3.2, class_=f"dot {colour}")
+    return el("svg", zero, *faint, bar, dot, viewBox=f"0 0 {width} {height}", class_="interval", aria_hidden="true")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    name: str
+    share: float
+    colour: str
+
+
+def stacked(slices: Sequence[Slice]) -> Html:
+    """Shares of a whole in a row."""
+    left = 0.0
+    parts = []
+    for one in slices:
+        parts.append(
+            el(
+                "rect",
+                el("title", f"{one.name}: {one.share:.1%}"),
+                x=f"{left:.2%}",
+                width=f"{one.share:.2%}",
+                height="100%",
+                class_=f"slice {one.colour}",
+            )
+        )
+        left += one.share
+    spoken = ", ".join(f"{one.name} {one.share:.0%}" for one in slices)
+    return el("svg", *parts, class_="track", role="img", aria_label=spoken)
 
 
 def strip(counts: Sequence[float], top: float, colour: str) -> Html:

@@ -24,6 +24,9 @@ USUAL_KS = (1, 5, 10, 20)
 GASP = "gasp"
 """The arm that the others are held against, where it is there."""
 
+ENOUGH = 0.98
+"""Of the budget. A run ends with the iteration that reaches it, so whoever has less was stopped by something else."""
+
 Values: TypeAlias = list[float]
 """One per test problem."""
 
@@ -132,6 +135,8 @@ class Arm:
     goalposts: Goalposts | None
     """None where none were asked."""
     persistence: Persistence
+    solved: tuple[tuple[str, int], ...]
+    """Goalposts that any seed solved, and how many did, by one draw or more."""
     fallen: Curve
     """Solid goalposts so far, over compute."""
     fallen_once: Curve
@@ -154,6 +159,11 @@ class Arm:
     @property
     def guidance(self) -> bool:
         return self.results[0].config.gasp is not None and self.trained
+
+    @property
+    def short(self) -> tuple[ArmResult, ...]:
+        """Seeds that did not spend their budget, though they were to."""
+        return tuple(r for r in self.results if self.trained and _spent(r) < ENOUGH * r.terms.budget)
 
     @property
     def uneven(self) -> tuple[Setting, ...]:
@@ -272,6 +282,7 @@ def _arm(name: str, results: tuple[ArmResult, ...], metrics: Sequence[Metric], p
         tuple(_cell(results, Metric(k, last), problems) for k in others),
         _goalposts(results),
         _persistence(results),
+        tuple(sorted(Counter(one for result in results for one in _solved(_confirmed(result), 1)).items())),
         _fallen(results, draws=2),
         _fallen(results, draws=1),
         tuple((k, _validation(results, k)) for k in sorted({1, last}) if k <= terms.samples),
@@ -399,6 +410,14 @@ def _persistence(results: Sequence[ArmResult]) -> Persistence:
             later += len(known)
             known |= solved
     return Persistence(again, later)
+
+
+def _spent(result: ArmResult) -> float:
+    match result.terms.match:
+        case Matched.TOKENS:
+            return float(result.training_tokens)
+        case Matched.SECONDS:
+            return result.training_seconds
 
 
 def _spent_by(result: ArmResult) -> list[float]:

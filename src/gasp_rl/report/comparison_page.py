@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gasp_rl.report.charts import Axis, Series, around, line_chart, strip, swatch, whiskers
-from gasp_rl.report.comparison import Advantage, Arm, Curve, Findings, findings
+from gasp_rl.report.charts import Axis, Series, Slice, around, line_chart, stacked, strip, swatch, whiskers
+from gasp_rl.report.comparison import Advantage, Arm, Curve, Findings, Funnel, findings
 from gasp_rl.report.comparison_words import (
     Table,
     advantages_table,
@@ -22,10 +22,12 @@ from gasp_rl.report.comparison_words import (
     signed,
 )
 from gasp_rl.report.html import Child, Html, details, el, join, table
+from gasp_rl.report.ladders import WHY
 from gasp_rl.report.numbers import Point
 from gasp_rl.report.page import charts, document, funnel_row, navigation, section, theme_button, tile
 from gasp_rl.report.text import one_line
 from gasp_rl.report.words import plural
+from gasp_rl.rollout import Rejection
 from gasp_rl.runs.arms import read_comparison
 from gasp_rl.runs.directory import encode_config
 from gasp_rl.runs.whole import write_whole
@@ -38,6 +40,15 @@ DASHES = ("", "d1", "d2", "d3")
 """An arm has a colour and a way to be dashed: nobody has to tell arms apart by their colours alone."""
 
 UNTRAINED = "base d2"
+
+FATES = {
+    Rejection.TOO_EASY: "c1",
+    Rejection.TOO_HARD: "c2",
+    Rejection.DUPLICATE: "base",
+    Rejection.INVALID: "c5",
+    Rejection.MALFORMED: "c4",
+}
+"""Colours of the commonest reasons; the others share one."""
 
 TILES = 4
 """Arms that have one."""
@@ -136,9 +147,9 @@ def _results(found: Findings) -> list[Child]:
 def _tiles(found: Findings) -> Html:
     tiles = [
         tile(
-            f"Goalposts, {named(arm)}",
-            f"{arm.goalposts.solid.mean:.1f} of {arm.goalposts.count}",
-            f"twice or more, {plural(len(arm.results), 'seed')}",
+            f"{named(arm)}: goalposts",
+            f"{arm.goalposts.solid.mean:.1f}",
+            f"of {arm.goalposts.count}, twice or more; {plural(len(arm.results), 'seed')}",
             COLOURS[place],
         )
         for place, arm in enumerate(found.arms[:TILES])
@@ -148,7 +159,7 @@ def _tiles(found: Findings) -> Html:
     if cell.estimate:
         low, high = cell.estimate.interval.low, cell.estimate.interval.high
         said = f"[{100 * low:.1f}, {100 * high:.1f}]"
-        tiles.append(tile(f"Test pass@{cell.metric.k}, {named(found.reference)}", f"{cell.estimate.value:.1%}", said))
+        tiles.append(tile(f"{named(found.reference)}: test pass@{cell.metric.k}", f"{cell.estimate.value:.1%}", said))
     return el("div", *tiles, class_="tiles")
 
 
@@ -158,12 +169,18 @@ def _remarks(found: Findings) -> Html | None:
 
 
 def _headlines(results: Table, found: Findings) -> Html:
-    estimates = [arm.cell(found.headline).estimate for arm in found.arms]
-    known = [one.interval for one in estimates if one]
-    ends = (min(one.low for one in known), max(one.high for one in known)) if known else (0.0, 1.0)
+    cells = [arm.cell(found.headline) for arm in found.arms]
+    known = [one.estimate.interval for one in cells if one.estimate]
+    reached = [
+        *(end for one in known for end in (one.low, one.high)),
+        *(value for one in cells for value in one.by_seed),
+    ]
+    ends = (min(reached, default=0.0), max(reached, default=1.0))
     drawings = [
-        whiskers(one.value, one.interval.low, one.interval.high, ends, _colour(found, arm)) if one else join([])
-        for one, arm in zip(estimates, found.arms, strict=True)
+        whiskers(one.value, one.interval.low, one.interval.high, ends, _colour(found, arm), cell.by_seed)
+        if (one := cell.estimate)
+        else join([])
+        for cell, arm in zip(cells, found.arms, strict=True)
     ]
     return _table(results, found, f"{100 * ends[0]:.0f} to {100 * ends[1]:.0f} %", drawings)
 
@@ -252,32 +269,55 @@ def _series(found: Findings, arm: Arm, curve: Curve) -> Series:
 
 def _proposals(found: Findings) -> list[Child]:
     """What became of what each arm's teacher wrote."""
-    drawn = [
+    every = [(arm, funnel) for arm in found.arms for funnel in arm.funnels if funnel.proposals]
+    if not every:
+        return []
+    names = {one.name: one.colour for _, funnel in every for one in _slices(funnel)}
+    legend = (el("li", el("span", swatch(colour), class_="thick"), name) for name, colour in names.items())
+    said = "Of all seeds together: the share of proposals that was accepted, and what became of the others."
+    return [
+        el("p", said, class_="lead"),
+        el("ul", *legend, class_="legend"),
+        el("div", *(_stack(arm, funnel) for arm, funnel in every), class_="stacks"),
+        details("Check by check", el("div", *(_funnel(found, arm, funnel) for arm, funnel in every), class_="funnels")),
+    ]
+
+
+def _stack(arm: Arm, funnel: Funnel) -> Html:
+    return el(
+        "div",
+        el("span", f"{named(arm)}: {one_line(funnel.rung, 40)}", class_="label"),
+        stacked(_slices(funnel)),
+        el("span", f"{funnel.accepted / funnel.proposals:.1%}", class_="count"),
+        class_="row",
+    )
+
+
+def _slices(funnel: Funnel) -> list[Slice]:
+    """Accepted first, then from what nearly was to what could not even be read."""
+    lost = [(reason, n) for stage in reversed(funnel.stages) for reason, n in stage.lost]
+    return [
+        Slice("accepted", funnel.accepted / funnel.proposals, "fell"),
+        *(Slice(WHY[reason], n / funnel.proposals, FATES.get(reason, "soft")) for reason, n in lost),
+    ]
+
+
+def _funnel(found: Findings, arm: Arm, funnel: Funnel) -> Html:
+    colour = _colour(found, arm)
+    return el(
+        "div",
+        el("h3", f"{named(arm)}: {one_line(funnel.rung, 40)}"),
         el(
             "div",
-            el("h3", f"{named(arm)}: {one_line(funnel.rung, 40)}"),
-            el(
-                "div",
-                funnel_row("written", funnel.proposals, funnel.proposals, "", _colour(found, arm)),
-                *(
-                    funnel_row(
-                        stage.passed,
-                        stage.survivors,
-                        funnel.proposals,
-                        lost([stage], funnel.proposals),
-                        _colour(found, arm),
-                    )
-                    for stage in funnel.stages
-                    if stage.lost or stage.passed == "accepted"
-                ),
-                class_="funnel",
+            funnel_row("written", funnel.proposals, funnel.proposals, "", colour),
+            *(
+                funnel_row(stage.passed, stage.survivors, funnel.proposals, lost([stage], funnel.proposals), colour)
+                for stage in funnel.stages
+                if stage.lost or stage.passed == "accepted"
             ),
-        )
-        for arm in found.arms
-        for funnel in arm.funnels
-        if funnel.proposals
-    ]
-    return [el("p", "Of all seeds together.", class_="lead"), el("div", *drawn, class_="funnels")] if drawn else []
+            class_="funnel",
+        ),
+    )
 
 
 def _terms(found: Findings) -> list[Child]:

@@ -14,6 +14,7 @@ from gasp_rl.report.ladders import WHY
 from gasp_rl.report.numbers import Stage
 from gasp_rl.report.text import one_line
 from gasp_rl.report.words import SURE, brief, duration, plural
+from gasp_rl.runs.arms import ArmResult
 
 LONGEST_NAME = 40
 
@@ -103,7 +104,7 @@ def advantages_table(found: Findings) -> Table | None:
     tested = sum(one.p_value is not None for one in found.advantages)
     said = "In points, with 95 % interval, paired by problem."
     if tested > 1:
-        said += f" p is adjusted for {tested} comparisons by Holm’s method."
+        said += f" p is adjusted for {tested} comparisons by Holm’s method, the intervals are not."
     notes = (said, *_only_problems(one.estimate for one in found.advantages))
     return Table(f"Difference in test {found.headline}", ("difference", "points", "p"), tuple(rows), notes)
 
@@ -217,10 +218,13 @@ def remarks(found: Findings) -> list[str]:
         if arm.uneven:
             changes = "; ".join(one_line(str(change), 80) for change in arm.uneven[:4])
             said.append(f"The seeds of {named(arm)} did not run with the same settings: {changes}.")
-        if untested := [str(r.seed) for r in arm.results if not r.tested]:
+        if arm.short:
             said.append(
-                f"{named(arm)} was not tested with {'seed' if len(untested) == 1 else 'seeds'} {_listed(untested)}."
+                f"{_seeds(arm.short).capitalize()} of {named(arm)} ended before {budget(found)} were spent, with less compute "
+                "than the others."
             )
+        if untested := [r for r in arm.results if not r.tested]:
+            said.append(f"{named(arm)} was not tested with {_seeds(untested)}.")
     for what, values in (("versions of gasp-rl", _versions(found)), ("machines", _machines(found))):
         if len(values) > 1:
             bears = (
@@ -260,7 +264,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
             ),
         ),
         ("Checkpoints", f"chosen by the best validation {chosen}, then tested once"),
-        ("Arms", "; ".join(f"{one_line(arm.name, LONGEST_NAME)}, {_seeds(arm)}" for arm in found.arms)),
+        ("Arms", "; ".join(f"{one_line(arm.name, LONGEST_NAME)}, {_seeds(arm.results)}" for arm in found.arms)),
         ("gasp-rl", "; ".join(_versions(found))),
         ("Machine", "; ".join(_machines(found))),
     ]
@@ -321,7 +325,7 @@ def _too_few(found: Findings) -> list[str]:
     hopeless = [one for one in found.contests if one.solid.least >= SURE]
     if not hopeless:
         return []
-    least = _listed([f"{one.solid.least:.2g} against {named(one.arm)}" for one in hopeless])
+    least = _listed([f"{_p(one.solid.least)} against {named(one.arm)}" for one in hopeless])
     return [f"Too few seeds to tell: even the clearest outcome possible would give p = {least}."]
 
 
@@ -375,11 +379,11 @@ def _mark(found: Estimate) -> str:
 
 
 def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _at_most(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"≤ {p:.2g}"
+    return "< 0.001" if p < 0.001 else f"≤ {p:.3f}"
 
 
 def _judged(one: Contest | None) -> tuple[str, str]:
@@ -410,9 +414,9 @@ def _each(arm: Arm) -> tuple[str, str]:
     return short(arm.spent.training_tokens / solved), brief(arm.spent.training_seconds / solved)
 
 
-def _seeds(arm: Arm) -> str:
-    """Runs of seeds in few words: seeds 0–4, 7."""
-    seeds = [result.seed for result in arm.results]
+def _seeds(results: Iterable[ArmResult]) -> str:
+    """In few words: seeds 0–4, 7."""
+    seeds = [result.seed for result in results]
     runs: list[list[int]] = []
     for seed in seeds:
         if runs and seed == runs[-1][-1] + 1:
