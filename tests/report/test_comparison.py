@@ -104,6 +104,16 @@ def test_the_means_of_the_table_are_those_of_pass_at_k_on_all_test_problems() ->
     assert found.reference.cell(found.headline).by_seed[0] == pytest.approx((1 - 1 / 252 + 0) / 2)
 
 
+def test_an_advantage_is_the_reference_less_the_other_in_every_column() -> None:
+    found = findings([result("gasp", test=[6, 4]), result("rlvr", test=[2, 4])])
+
+    (advantage,) = found.advantages
+    assert advantage.by_metric[0].value == pytest.approx((0.4 + 0.0) / 2)
+    assert advantage.by_metric[-1] == advantage.estimate
+    assert advantage.p_value is None
+    assert advantage.over_k[0] == (1, advantage.by_metric[2])
+
+
 def test_each_selection_reads_the_checkpoint_that_it_chose() -> None:
     two = (Chosen(1, (1,), passed([10, 10])), Chosen(3, (5,), passed([0, 0])))
     found = findings([msgspec.structs.replace(result(), tested=two)])
@@ -157,8 +167,27 @@ def test_with_too_few_seeds_the_least_possible_p_is_said() -> None:
     table = goalposts_table(found)
 
     assert table
-    assert "Too few seeds to tell: even the clearest outcome possible would give p = 0.333 against rlvr." in table.notes
-    assert "may be chance" in sentences(found)[0]
+    assert (
+        "Too few seeds for such a test: the clearest outcome possible would give p = 0.333 against rlvr." in table.notes
+    )
+    assert table.rows[1][-2:] == ("0.333", "0.333")
+    assert sentences(found)[0].endswith("at as many draws, rlvr 0.0 (too few seeds to test that against rlvr).")
+
+
+def test_no_p_is_shown_where_it_could_only_have_been_1() -> None:
+    table = goalposts_table(findings([result("gasp", confirmed=[[2, 2]]), result("rlvr", confirmed=[[0, 0]])]))
+
+    assert table
+    assert table.rows[1][-2:] == ("–", "–")
+
+
+def test_a_difference_that_may_be_chance_is_called_that() -> None:
+    counts = {"gasp": [2, 1, 3, 2], "rlvr": [1, 2, 2, 3]}
+    found = findings(
+        [result(arm, seed, [[2] * n + [0] * (4 - n)]) for arm, each in counts.items() for seed, n in enumerate(each)]
+    )
+
+    assert sentences(found)[0].endswith("rlvr 2.0 (what sets it apart from rlvr may be chance).")
 
 
 def test_proposals_of_all_seeds_go_through_one_funnel_each_rung() -> None:

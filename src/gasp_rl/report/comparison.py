@@ -1,7 +1,7 @@
 """A comparison in numbers: arms side by side on the same terms. Pure functions; page, Markdown and terminal all ask here."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TypeAlias
@@ -12,6 +12,7 @@ from gasp_rl.config import Matched
 from gasp_rl.errors import InputError
 from gasp_rl.intervals import Estimate, difference_estimate, mean_estimate
 from gasp_rl.report.numbers import Point, Stage, stages
+from gasp_rl.report.words import SURE
 from gasp_rl.rollout import Rejection
 from gasp_rl.runs.arms import ArmResult, Score, Terms, seeds_of
 from gasp_rl.runs.differences import Difference as Setting
@@ -190,6 +191,8 @@ class Advantage:
     """Adjusted by Holm for as many comparisons as could be tested; None where seeds are too few for a test."""
     over_k: tuple[tuple[int, Estimate], ...]
     """The same for some k up to all draws, of the checkpoints chosen by the largest k of them all; not adjusted."""
+    by_metric: tuple[Estimate, ...]
+    """The same in every column of the table; not adjusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,11 @@ class Judged:
     p_value: float
     least: float
     """What the p-value would be at the clearest outcome possible with so few seeds."""
+
+    @property
+    def hopeless(self) -> bool:
+        """No outcome at all could have been significant."""
+        return self.least >= SURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +263,7 @@ def findings(results: Sequence[ArmResult], reference: str = "") -> Findings:
         metrics[-1],
         len(problems),
         left_out,
-        _advantages(arms, metrics[-1], problems),
+        _advantages(arms, metrics, problems),
         _contests(arms[0], [arm for arm in arms[1:] if matched[arm.name]]),
         tuple(arm for arm in arms[1:] if not matched[arm.name]),
     )
@@ -330,20 +338,24 @@ def _cell(results: Sequence[ArmResult], metric: Metric, problems: Sequence[str])
     return Cell(metric, tuple(fmean(row) for row in values_SP), mean_estimate(values_SP) if values_SP else None)
 
 
-def _advantages(arms: Sequence[Arm], metric: Metric, problems: Sequence[str]) -> tuple[Advantage, ...]:
+def _advantages(arms: Sequence[Arm], metrics: Sequence[Metric], problems: Sequence[str]) -> tuple[Advantage, ...]:
     def estimate(other: Arm, at: Metric) -> Estimate | None:
         first_SP, second_TP = (_matrix(arm.results, at, problems) for arm in (arms[0], other))
         return difference_estimate(first_SP, second_TP) if first_SP and second_TP else None
 
-    ks = spread(arms[0].results[0].terms.test_samples)
-    found = [(arm, estimate(arm, metric)) for arm in arms[1:]]
+    def estimates(other: Arm, many: Iterable[Metric]) -> Iterable[tuple[Metric, Estimate]]:
+        return ((at, found) for at in many if (found := estimate(other, at)))
+
+    over_k = [replace(metrics[-1], k=k) for k in spread(arms[0].results[0].terms.test_samples)]
+    found = [(arm, estimate(arm, metrics[-1])) for arm in arms[1:]]
     adjusted = iter(holm([one.p_value for _, one in found if one and one.p_value is not None]))
     return tuple(
         Advantage(
             arm,
             one,
             None if one.p_value is None else next(adjusted),
-            tuple((k, at) for k in ks if (at := estimate(arm, replace(metric, k=k)))),
+            tuple((metric.k, at) for metric, at in estimates(arm, over_k)),
+            tuple(at for _, at in estimates(arm, metrics)),
         )
         for arm, one in found
         if one

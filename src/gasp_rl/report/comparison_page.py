@@ -8,12 +8,14 @@ from gasp_rl.report.comparison import Advantage, Arm, Curve, Findings, Funnel, f
 from gasp_rl.report.comparison_words import (
     Table,
     advantages_table,
+    columns_table,
     comparison_markdown,
     conditions,
     costs_table,
     facts,
     goalposts_table,
     lost,
+    mean,
     more_table,
     named,
     remarks,
@@ -134,21 +136,20 @@ def _table(one: Table, found: Findings, drawn: str = "", drawings: Sequence[Html
 
 def _results(found: Findings) -> list[Child]:
     parts: list[Child] = [_tiles(found), _remarks(found)]
-    results, advantages, more = results_table(found), advantages_table(found), more_table(found)
+    results, advantages = results_table(found), advantages_table(found)
     if results:
         parts += [el("h3", "On the test split"), _headlines(results, found)]
     if advantages:
         parts += [el("h3", advantages.title), _advantages(advantages, found)]
-    if more:
-        parts.append(details(more.title, _table(more, found)))
-    return parts
+    folded = [one for one in (columns_table(found), more_table(found)) if one]
+    return [*parts, *(details(one.title, _table(one, found)) for one in folded)]
 
 
 def _tiles(found: Findings) -> Html:
     tiles = [
         tile(
             f"{named(arm)}: goalposts",
-            f"{arm.goalposts.solid.mean:.1f}",
+            mean(arm.goalposts.solid),
             f"of {arm.goalposts.count}, twice or more; {plural(len(arm.results), 'seed')}",
             COLOURS[place],
         )

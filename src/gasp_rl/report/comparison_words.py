@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gasp_rl.config import Matched
 from gasp_rl.intervals import Estimate, Over
 from gasp_rl.report.charts import short
-from gasp_rl.report.comparison import Advantage, Arm, Contest, Findings, Goalposts
+from gasp_rl.report.comparison import Advantage, Arm, Contest, Findings, Goalposts, Tally
 from gasp_rl.report.ladders import WHY
 from gasp_rl.report.numbers import Stage
 from gasp_rl.report.text import one_line
@@ -59,7 +59,7 @@ def comparison_text(found: Findings) -> str:
 
 def tables(found: Findings) -> list[Table]:
     """All of them, in the order in which they are read."""
-    made = (results_table, advantages_table, goalposts_table, more_table, costs_table, funnels_table)
+    made = (results_table, advantages_table, goalposts_table, columns_table, more_table, costs_table, funnels_table)
     return [table for table in (make(found) for make in made) if table]
 
 
@@ -95,7 +95,7 @@ def advantages_table(found: Findings) -> Table | None:
         return None
     rows = [
         (
-            f"{named(found.reference)} − {named(one.arm)}",
+            _difference(found, one),
             _points(one.estimate),
             "–" if one.p_value is None else _p(one.p_value),
         )
@@ -109,6 +109,18 @@ def advantages_table(found: Findings) -> Table | None:
     return Table(f"Difference in test {found.headline}", ("difference", "points", "p"), tuple(rows), notes)
 
 
+def columns_table(found: Findings) -> Table | None:
+    """The differences in all columns of the results: only the last of them is tested."""
+    whole = [one for one in found.advantages if len(one.by_metric) == len(found.metrics)]
+    if not whole:
+        return None
+    rows = [(_difference(found, one), *map(_points, one.by_metric)) for one in whole]
+    head = ("difference", *(str(metric) for metric in found.metrics))
+    said = f"In points, with 95 % intervals, paired by problem. Only the difference in {found.headline} is tested."
+    notes = (said, *_only_problems(estimate for one in whole for estimate in one.by_metric))
+    return Table("Differences in all columns", head, tuple(rows), notes)
+
+
 def goalposts_table(found: Findings) -> Table | None:
     asked = [(arm, arm.goalposts) for arm in found.arms if arm.goalposts]
     if not asked:
@@ -120,11 +132,11 @@ def goalposts_table(found: Findings) -> Table | None:
         (
             named(arm),
             _draws(goalposts),
-            f"{goalposts.solid.mean:.1f}",
+            mean(goalposts.solid),
             f"{goalposts.solid.mean / goalposts.count:.1%}",
             ", ".join(map(str, goalposts.solid.by_seed)),
             str(goalposts.solid.union),
-            f"{goalposts.plain.mean:.1f}",
+            mean(goalposts.plain),
             str(goalposts.plain.union),
             _share(arm.persistence.share),
             *(_judged(judged.get(arm.name)) if judged else ()),
@@ -285,20 +297,26 @@ def _fallen(found: Findings) -> str:
     goalposts = found.reference.goalposts
     if goalposts is None:
         return ""
-    mean = goalposts.solid.mean
+    seeds = len(found.reference.results)
+    over = f"in the mean of {seeds} seeds" if seeds > 1 else "with its one seed"
     said = (
-        f"{named(found.reference)} solves {mean:.1f} of {plural(goalposts.count, 'goalpost')} ({mean / goalposts.count:.0%}) "
-        f"at least twice, in the mean of {plural(len(found.reference.results), 'seed')}"
+        f"{named(found.reference)} solves {mean(goalposts.solid)} of {plural(goalposts.count, 'goalpost')} "
+        f"({goalposts.solid.mean / goalposts.count:.0%}) at least twice, {over}"
     )
     if not found.contests:
         return f"{said}."
-    others = _listed([f"{named(one.arm)} {_solid(one.arm):.1f}" for one in found.contests])
-    unsure = [one.arm for one in found.contests if one.solid.p_value >= SURE]
-    worst = max(one.solid.p_value for one in found.contests)
-    test = (
-        f"exact tests: p {_at_most(worst)}" if not unsure else f"what sets it apart from {_names(unsure)} may be chance"
+    others = _listed(
+        [f"{named(one.arm)} {mean(one.arm.goalposts.solid)}" for one in found.contests if one.arm.goalposts]
     )
-    return f"{said}; at as many draws, {others} ({test})."
+    sure = [one for one in found.contests if one.solid.p_value < SURE]
+    unsure = [one.arm for one in found.contests if one.solid.p_value >= SURE and not one.solid.hopeless]
+    hopeless = [one.arm for one in found.contests if one.solid.hopeless]
+    tests = [f"exact tests: p {_at_most(max(one.solid.p_value for one in sure))}"] if sure else []
+    if unsure:
+        tests.append(f"what sets it apart from {_names(unsure)} may be chance")
+    if hopeless:
+        tests.append(f"too few seeds to test that against {_names(hopeless)}")
+    return f"{said}; at as many draws, {others} ({'; '.join(tests)})."
 
 
 def _tested(found: Findings) -> str:
@@ -322,11 +340,11 @@ def _clause(one: Advantage) -> str:
 
 def _too_few(found: Findings) -> list[str]:
     """Where no outcome at all could have been significant."""
-    hopeless = [one for one in found.contests if one.solid.least >= SURE]
+    hopeless = [one for one in found.contests if one.solid.hopeless]
     if not hopeless:
         return []
     least = _listed([f"{_p(one.solid.least)} against {named(one.arm)}" for one in hopeless])
-    return [f"Too few seeds to tell: even the clearest outcome possible would give p = {least}."]
+    return [f"Too few seeds for such a test: the clearest outcome possible would give p = {least}."]
 
 
 def _only_problems(estimates: Iterable[Estimate | None]) -> list[str]:
@@ -354,6 +372,10 @@ def _listed(words: Sequence[str]) -> str:
 
 def _tick(arm: Arm, *, holds: bool) -> str:
     return "✓" if holds else "✗" if arm.trained else "–"
+
+
+def _difference(found: Findings, one: Advantage) -> str:
+    return f"{named(found.reference)} − {named(one.arm)}"
 
 
 def _percent(found: Estimate | None) -> str:
@@ -387,11 +409,11 @@ def _at_most(p: float) -> str:
 
 
 def _judged(one: Contest | None) -> tuple[str, str]:
-    return (_p(one.solid.p_value), _p(one.plain.p_value)) if one else ("–", "–")
+    return (_p(one.solid.p_value), _p(one.plain.p_value)) if one and one.solid.least < 1 else ("–", "–")
 
 
-def _solid(arm: Arm) -> float:
-    return arm.goalposts.solid.mean if arm.goalposts else 0.0
+def mean(tally: Tally) -> str:
+    return f"{tally.mean:.1f}" if len(tally.by_seed) > 1 else f"{tally.mean:.0f}"
 
 
 def _draws(goalposts: Goalposts) -> str:
