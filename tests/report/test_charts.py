@@ -11,7 +11,7 @@ numbers = st.floats(-1e9, 1e9, allow_nan=False).map(lambda x: round(x, 6))
 
 
 @given(st.lists(numbers, min_size=1, max_size=20))
-def test_anaround_holds_every_value_and_zero_between_a_handful_of_round_lines(values: list[float]) -> None:
+def test_an_axis_holds_every_value_and_zero_between_a_handful_of_round_lines(values: list[float]) -> None:
     axis = around(values)
 
     assert axis.low <= min(0.0, *values) + 1e-6 * axis.step

@@ -108,10 +108,10 @@ def test_an_advantage_is_the_reference_less_the_other_in_every_column() -> None:
     found = findings([result("gasp", test=[6, 4]), result("rlvr", test=[2, 4])])
 
     (advantage,) = found.advantages
-    assert advantage.by_metric[0].value == pytest.approx((0.4 + 0.0) / 2)
-    assert advantage.by_metric[-1] == advantage.estimate
+    assert advantage.estimates[Metric(1, 1)].value == pytest.approx((0.4 + 0.0) / 2)
+    assert advantage.estimate == advantage.estimates[Metric(5, 5)]
     assert advantage.p_value is None
-    assert advantage.over_k[0] == (1, advantage.by_metric[2])
+    assert [k for k, _ in advantage.over_k] == [1, 2, 3, 5, 7, 10]
 
 
 def test_each_selection_reads_the_checkpoint_that_it_chose() -> None:

@@ -184,7 +184,7 @@ def test_arms_are_told_apart_by_colour_and_by_dashes(
 ) -> None:
     every = {"gasp": 1, "azr": 1, "random-reward": 1, "rlvr": 1, "gasp-rlvr": 1, "no-io-axis": 1, "untrained": 1}
 
-    source = comparison_page(findings(make_comparison(every)), "seven")
+    source = comparison_page(findings(make_comparison(every, problems=5)), "seven")
 
     legend = re.findall(r'<ul class="legend">.*?</ul>', source, re.DOTALL)[0]
     swatches = re.findall(r'class="curve ([^"]*)"', legend)

@@ -97,8 +97,6 @@ class Curve:
 
     mean: tuple[Point, ...]
     seeds: tuple[tuple[Point, ...], ...]
-    reach: tuple[tuple[float, float, float], ...] = ()
-    """(x, low, high), where intervals were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +181,22 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Advantage:
-    """Of the reference over another arm, in the headline metric."""
+    """Of the reference over another arm, on the test split."""
 
     arm: Arm
+    estimates: dict[Metric, Estimate]
+    """In every column of the table, and for some k up to all draws of the checkpoints chosen by the largest k; not adjusted."""
     estimate: Estimate
+    """In the headline metric."""
     p_value: float | None
-    """Adjusted by Holm for as many comparisons as could be tested; None where seeds are too few for a test."""
-    over_k: tuple[tuple[int, Estimate], ...]
-    """The same for some k up to all draws, of the checkpoints chosen by the largest k of them all; not adjusted."""
-    by_metric: tuple[Estimate, ...]
-    """The same in every column of the table; not adjusted."""
+    """Of that, adjusted by Holm for as many comparisons as could be tested; None where seeds are too few for a test."""
+
+    @property
+    def over_k(self) -> list[tuple[int, Estimate]]:
+        last = max(metric.chosen_by for metric in self.estimates)
+        return sorted(
+            ((m.k, found) for m, found in self.estimates.items() if m.chosen_by == last), key=lambda at: at[0]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,27 +343,18 @@ def _cell(results: Sequence[ArmResult], metric: Metric, problems: Sequence[str])
 
 
 def _advantages(arms: Sequence[Arm], metrics: Sequence[Metric], problems: Sequence[str]) -> tuple[Advantage, ...]:
-    def estimate(other: Arm, at: Metric) -> Estimate | None:
-        first_SP, second_TP = (_matrix(arm.results, at, problems) for arm in (arms[0], other))
-        return difference_estimate(first_SP, second_TP) if first_SP and second_TP else None
+    headline = metrics[-1]
+    wanted = {*metrics, *(replace(headline, k=k) for k in spread(arms[0].results[0].terms.test_samples))}
+    found = [(arm, _differences(arms[0], arm, wanted, problems)) for arm in arms[1:]]
+    tested = [(arm, estimates, estimates[headline]) for arm, estimates in found if headline in estimates]
+    adjusted = iter(holm([estimate.p_value for _, _, estimate in tested if estimate.p_value is not None]))
+    return tuple(Advantage(*one, None if one[-1].p_value is None else next(adjusted)) for one in tested)
 
-    def estimates(other: Arm, many: Iterable[Metric]) -> Iterable[tuple[Metric, Estimate]]:
-        return ((at, found) for at in many if (found := estimate(other, at)))
 
-    over_k = [replace(metrics[-1], k=k) for k in spread(arms[0].results[0].terms.test_samples)]
-    found = [(arm, estimate(arm, metrics[-1])) for arm in arms[1:]]
-    adjusted = iter(holm([one.p_value for _, one in found if one and one.p_value is not None]))
-    return tuple(
-        Advantage(
-            arm,
-            one,
-            None if one.p_value is None else next(adjusted),
-            tuple((metric.k, at) for metric, at in estimates(arm, over_k)),
-            tuple(at for _, at in estimates(arm, metrics)),
-        )
-        for arm, one in found
-        if one
-    )
+def _differences(one: Arm, other: Arm, wanted: Iterable[Metric], problems: Sequence[str]) -> dict[Metric, Estimate]:
+    """As far as both were tested."""
+    pairs = ((at, _matrix(one.results, at, problems), _matrix(other.results, at, problems)) for at in wanted)
+    return {at: difference_estimate(first_SP, second_TP) for at, first_SP, second_TP in pairs if first_SP and second_TP}
 
 
 def _confirmed(result: ArmResult) -> Counter[str]:
@@ -479,19 +474,11 @@ def _validation_of(result: ArmResult, k: int) -> list[Point]:
 def _over_k(results: Sequence[ArmResult], terms: Terms, problems: Sequence[str]) -> Curve:
     """pass@k of the test split for some k up to all draws."""
     ks = spread(terms.test_samples)
-    last = max(terms.ks)
-    values = [_matrix(results, Metric(k, last), problems) for k in ks]
-    if not values[0]:
-        return Curve((), ())
-    estimates = [mean_estimate(values_SP) for values_SP in values]
-    return Curve(
-        tuple((float(k), found.value) for k, found in zip(ks, estimates, strict=True)),
-        tuple(
-            tuple((float(k), fmean(values_SP[seed])) for k, values_SP in zip(ks, values, strict=True))
-            for seed in range(len(values[0]))
-        ),
-        tuple((float(k), found.interval.low, found.interval.high) for k, found in zip(ks, estimates, strict=True)),
-    )
+    values = [_matrix(results, Metric(k, max(terms.ks)), problems) for k in ks]
+    return _curve([
+        [(float(k), fmean(values_SP[seed])) for k, values_SP in zip(ks, values, strict=True)]
+        for seed in range(len(values[0]))
+    ])  # fmt: skip
 
 
 def spread(last: int) -> list[int]:

@@ -111,13 +111,13 @@ def advantages_table(found: Findings) -> Table | None:
 
 def columns_table(found: Findings) -> Table | None:
     """The differences in all columns of the results: only the last of them is tested."""
-    whole = [one for one in found.advantages if len(one.by_metric) == len(found.metrics)]
-    if not whole:
+    if not found.advantages:
         return None
-    rows = [(_difference(found, one), *map(_points, one.by_metric)) for one in whole]
+    cells = [[one.estimates.get(metric) for metric in found.metrics] for one in found.advantages]
+    rows = [(_difference(found, one), *map(_points, row)) for one, row in zip(found.advantages, cells, strict=True)]
     head = ("difference", *(str(metric) for metric in found.metrics))
     said = f"In points, with 95 % intervals, paired by problem. Only the difference in {found.headline} is tested."
-    notes = (said, *_only_problems(estimate for one in whole for estimate in one.by_metric))
+    notes = (said, *_only_problems(estimate for row in cells for estimate in row))
     return Table("Differences in all columns", head, tuple(rows), notes)
 
 
@@ -382,7 +382,9 @@ def _percent(found: Estimate | None) -> str:
     return f"{100 * found.value:.1f} [{_ends(found)}]{_mark(found)}" if found else "–"
 
 
-def _points(found: Estimate) -> str:
+def _points(found: Estimate | None) -> str:
+    if not found:
+        return "–"
     return f"{signed(100 * found.value)} [{_ends(found, points=True)}]{_mark(found)}"
 
 
