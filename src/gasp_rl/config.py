@@ -374,6 +374,20 @@ class SandboxConfig:
         require_at_least(0, self, "sandbox.", "workers")
 
 
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """Train small matrices beside the weights instead of the weights (LoRA, arXiv:2106.09685)."""
+
+    rank: int = 0
+    """Of the matrices beside every linear layer but the head; 0 = train all weights. Wants a higher `learn.lr`."""
+    alpha: int = 32
+    """What they add is multiplied by alpha / rank."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "model.lora.", "rank")
+        require(self.alpha > 0, "model.lora.alpha", "positive", self.alpha)
+
+
 PromptsName: TypeAlias = Literal["auto", "micro", "chat", "base", "r1", "lcb", "lcb-qwen"]
 
 
@@ -394,6 +408,10 @@ class ModelConfig:
     """Cached tokens of the rows decoded together, at most: bounds the memory of the KV cache."""
     threads: int = 0
     """CPU threads of the model; 0 = one per core."""
+    lora: LoraConfig = LoraConfig()
+    recompute: bool = False
+    """Keep only what enters each layer and compute the rest again for its gradient (gradient checkpointing): a third more
+    arithmetic in updates, and of their memory only a small part."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "model.", "batch_rows", "batch_tokens")

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gasp_rl.config import EndpointConfig, ModelConfig, PromptsName
+from gasp_rl.config import EndpointConfig, LoraConfig, ModelConfig, PromptsName
 from gasp_rl.errors import ModelError
 from gasp_rl.policy.endpoint import Endpoint, is_endpoint
 from gasp_rl.policy.local import LocalEngine
@@ -44,7 +44,7 @@ def open_subject(config: ModelConfig, endpoint: EndpointConfig, observer: Observ
         return
 
     found = locate(config.path)
-    with closing(LocalEngine.open(replace(config, path=found.weights))) as engine:
+    with closing(LocalEngine.open(replace(config, path=found.weights, lora=found.lora or config.lora))) as engine:
         if found.checkpoint:
             engine.load(found.checkpoint.path / "engine")
         prompts = config.prompts if config.prompts != "auto" else found.prompts or _prompts_of(engine)
@@ -69,6 +69,8 @@ class Located:
     """Those it was trained with, where that is known."""
     checkpoint: Checkpoint | None = None
     """To be loaded over `weights`."""
+    lora: LoraConfig | None = None
+    """The adapters that it holds."""
     step: int = 0
 
 
@@ -82,7 +84,7 @@ def locate(path: str) -> Located:
         whole = next((one for one in checkpoints(run.checkpoints) if not one.damage), None)
         if whole is None:
             raise ModelError(f"model.path {path!r} is a run without a trained model or a whole checkpoint yet")
-        return Located(config.model.path, config.model.prompts, whole, whole.seal.step)
+        return Located(config.model.path, config.model.prompts, whole, config.model.lora, whole.seal.step)
     if (run := _run_at(folder.parent)) and folder.name == run.model.name:
         config = read_config(run.config)
         return Located(path, config.model.prompts, step=config.steps)
@@ -92,7 +94,7 @@ def locate(path: str) -> Located:
             why = f"is damaged ({one.damage})" if one else "has no seal that can be read"
             raise ModelError(f"model.path {path!r} {why}: name another checkpoint of {run.root}")
         config = read_config(run.config)
-        return Located(config.model.path, config.model.prompts, one, one.seal.step)
+        return Located(config.model.path, config.model.prompts, one, config.model.lora, one.seal.step)
     return Located(path)
 
 

@@ -5,8 +5,10 @@ from typing import TypeAlias
 
 import pytest
 
+from gasp_rl.config import LoraConfig
 from gasp_rl.policy.engine import Engine
 from gasp_rl.policy.local import LocalEngine
+from gasp_rl.policy.lora import add_lora
 from gasp_rl.policy.scripted import ScriptedEngine
 from gasp_rl.policy.tokenizer import HfTokenizer
 
@@ -67,13 +69,31 @@ def peaked(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
     return model
 
 
-@pytest.fixture(params=[llama, gpt2], ids=["local", "local-generic"])
+def adapted(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    """The same, all of it frozen, with adapters that have learned something."""
+    model = peaked(make)
+    add_lora(model, LoraConfig(rank=4))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+    return model
+
+
+LOCAL = {
+    "local": lambda: peaked(llama), "local-generic": lambda: peaked(gpt2), "local-lora": lambda: adapted(llama),
+    "local-generic-lora": lambda: adapted(gpt2),
+}  # fmt: skip
+
+
+@pytest.fixture(params=LOCAL)
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     """Make a local engine; the same weights each time, whatever options are given."""
 
     def make(**options: int) -> LocalEngine:
         engine: Callable[..., LocalEngine] = LocalEngine
-        return engine(peaked(request.param), tokenizer(), **options)
+        return engine(LOCAL[request.param](), tokenizer(), **options)
 
     return make
 
@@ -87,9 +107,8 @@ def say(prompt: str, place: int, seed: int) -> str:
     return f"{prompt} {'ab' * (place % 4)}{'c' * (seed % 5)}."
 
 
-@pytest.fixture(params=["scripted", "local", "local-generic"])
+@pytest.fixture(params=["scripted", *LOCAL])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "scripted":
         return ScriptedEngine(say, context=CONTEXT)
-    make = {"local": llama, "local-generic": gpt2}[request.param]
-    return LocalEngine(peaked(make), tokenizer(), batch_rows=8)
+    return LocalEngine(LOCAL[request.param](), tokenizer(), batch_rows=8)

@@ -45,7 +45,8 @@ def model(make_model: MakeModel) -> PreTrainedModel:
 
 
 def engine_of(model: PreTrainedModel, dtype: torch.dtype, **options: int) -> LocalEngine:
-    return LocalEngine(model, Letters(), dtype=dtype, **options)
+    engine: Callable[..., LocalEngine] = LocalEngine
+    return engine(model, Letters(), dtype=dtype, **options)
 
 
 def training(engine: LocalEngine, n: int = 8) -> list[TrainItem]:

@@ -3,7 +3,6 @@
 Prompts are padded on the left, so all rows of a wave write the same column; a wave is finished before the next starts.
 """
 
-import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from gasp_rl.policy.decoder import Room
+from gasp_rl.policy.lora import merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class GenericDecoder:
 
 
 def copy_model(model: PreTrainedModel, dtype: torch.dtype) -> GenericDecoder:
-    twin = copy.deepcopy(model).requires_grad_(requires_grad=False)
+    twin = merged(model).requires_grad_(requires_grad=False)
     torch.nn.Module.to(twin, dtype)
     return GenericDecoder(twin)
 

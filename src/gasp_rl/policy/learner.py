@@ -13,6 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gasp_rl.errors import EngineError
 from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, StepStats, TrainItem
@@ -57,12 +58,16 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
 
 
 class ModelLearner:
-    """The float32 weights, their gradients and their optimizer."""
+    """The float32 weights, the gradients and the optimizer of those that learn."""
 
-    def __init__(self, model: PreTrainedModel, token_budget: int, compute: torch.dtype) -> None:
+    def __init__(
+        self, model: PreTrainedModel, token_budget: int, compute: torch.dtype, *, recompute: bool = False
+    ) -> None:
         # Evaluation mode also while learning: dropout would make the learner disagree with the sampler.
         self.model: PreTrainedModel = model.train(mode=False)
-        self.parameters = dict(model.named_parameters())
+        if recompute:
+            _recompute(model)
+        self.parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, fused=True)
         self._device = model.device
         self._token_budget = token_budget if model.device.type != "cpu" else min(token_budget, CPU_TOKENS)
@@ -181,6 +186,20 @@ class ModelLearner:
         if self._compute == torch.float32 or self._device.type != "cuda":
             return nullcontext()
         return torch.autocast("cuda", self._compute)
+
+
+def _recompute(model: PreTrainedModel) -> None:
+    """Have each layer computed again for its gradient. `transformers` does so in training mode only: the layers are put
+    into it, what is inside them is not.
+    """
+    # The old name is deprecated, the new one is not in all versions.
+    enable: Callable[..., None] = (
+        getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    )
+    enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM
 
 from gasp_rl.policy.decoder import Room
+from gasp_rl.policy.lora import weight_of
 
 PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Prompt tokens run through the model at a time, padding included: enough to fill the device, few enough for its cache."""
@@ -99,16 +100,16 @@ def copy_weights(model: PreTrainedModel, dtype: torch.dtype, context: int) -> Ll
     def layer(block: Any) -> Layer:
         attention, mlp = block.self_attn, block.mlp
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        qkv = fused(*(linear.weight for linear in projections))
+        qkv = fused(*(weight_of(linear) for linear in projections))
         biased = attention.q_proj.bias is not None
-        gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+        gate_up = torch.cat([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)])
         return Layer(
             qkv=(qkv * (block.input_layernorm.weight * root)).T.to(dtype).contiguous(),
             qkv_bias=fused(*(linear.bias for linear in projections)).to(dtype) if biased else None,
-            out=_copy(attention.o_proj.weight.T, dtype),
+            out=_copy(weight_of(attention.o_proj).T, dtype),
             out_bias=None if attention.o_proj.bias is None else _copy(attention.o_proj.bias, dtype),
             gate_up=(gate_up * (block.post_attention_layernorm.weight * root)).T.to(dtype).contiguous(),
-            down=_copy(mlp.down_proj.weight.T, dtype),
+            down=_copy(weight_of(mlp.down_proj).T, dtype),
         )
 
     rotary = trunk.rotary_emb

@@ -26,6 +26,7 @@ from gasp_rl.policy import generic, llama
 from gasp_rl.policy.decoder import Decoder
 from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem, finished
 from gasp_rl.policy.learner import ModelLearner
+from gasp_rl.policy.lora import add_lora, merged, named_weights
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler
 from gasp_rl.policy.stops import StopStrings
@@ -46,10 +47,11 @@ class LocalEngine:
         batch_rows: int = ModelConfig().batch_rows,
         batch_tokens: int = ModelConfig().batch_tokens,
         dtype: torch.dtype = torch.float32,
+        recompute: bool = False,
     ) -> None:
-        """`model` in float32, where it is to stay; `dtype` is that of the sampling copy."""
+        """`model` in float32, where it is to stay, with adapters if only these learn; `dtype` is that of the sampling copy."""
         self._tokenizer = tokenizer
-        self._learner = ModelLearner(model, token_budget, dtype)
+        self._learner = ModelLearner(model, token_budget, dtype, recompute=recompute)
         self._batch_rows = batch_rows
         self._batch_tokens = batch_tokens
         self._dtype = dtype
@@ -65,6 +67,8 @@ class LocalEngine:
         torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
         device = choose_device(config.device)
         model, tokenizer = open_model(config.path)
+        if config.lora.rank:
+            add_lora(model, config.lora)
         torch.nn.Module.to(model, device)
         return cls(
             model,
@@ -73,6 +77,7 @@ class LocalEngine:
             batch_rows=config.batch_rows,
             batch_tokens=config.batch_tokens,
             dtype=choose_dtype(config.dtype, device),
+            recompute=config.recompute,
         )
 
     @property
@@ -105,7 +110,7 @@ class LocalEngine:
     def digest(self) -> str:
         """SHA-256 over the names and bits of the weights as they are now."""
         found = hashlib.sha256()
-        for name, parameter in sorted(self._learner.parameters.items()):
+        for name, parameter in named_weights(self.model):
             found.update(name.encode())
             found.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return found.hexdigest()
@@ -136,7 +141,9 @@ class LocalEngine:
         return finished(self._version)
 
     def save(self, path: Path) -> None:
-        """Write weights, optimizer state and version, all or nothing. Gradients not yet applied are not part of it."""
+        """Write the weights that learn, optimizer state and version, all or nothing. Gradients not yet applied are not part
+        of it.
+        """
         if self._stale:
             raise EngineError(f"cannot save to {path}: weights have moved since version {self._version}; publish first")
         parameters, optimizer = self._learner.parameters, self._learner.optimizer
@@ -178,7 +185,7 @@ class LocalEngine:
 
     def export_hf(self, path: Path) -> None:
         with _replacing(path) as fresh:
-            self.model.save_pretrained(fresh)
+            merged(self.model).save_pretrained(fresh)
             self._tokenizer.inner.save_pretrained(fresh)
 
     def close(self) -> None:
