@@ -794,8 +794,9 @@ def _report_comparison(folder: Path) -> None:
     from gasp_rl.report.comparison_words import comparison_text
 
     found = findings(read_comparison(folder))
+    page = write_comparison(folder, found)
     print(visible(comparison_text(found)))
-    print(f"\nReport: {write_comparison(folder, found)}")
+    print(f"\nReport: {page}")
 
 
 def watch(root: Path, port: int) -> None:
