@@ -7,10 +7,11 @@ from statistics import fmean
 import msgspec
 import pytest
 
+from gasp_rl.cli import main
 from gasp_rl.config import GaspConfig, Matched, RlvrConfig, RunConfig
 from gasp_rl.errors import InputError
 from gasp_rl.report.comparison import Metric, findings, spread
-from gasp_rl.report.comparison_page import write_comparison
+from gasp_rl.report.comparison_page import comparison_page, write_comparison
 from gasp_rl.report.comparison_words import (
     comparison_markdown,
     comparison_text,
@@ -305,6 +306,15 @@ def test_an_arm_without_test_or_evaluation_is_shown_with_what_there_is() -> None
     assert "Of gasp, 1 seed finished." in comparison_text(findings([bare]))
 
 
+def test_a_test_of_which_every_problem_lost_draws_is_left_out_and_said_to_be() -> None:
+    short = (Chosen(3, (1, 5), (Score("t0", 9, 9, 9), Score("t1", 9, 5, 5))),)
+    found = findings([result("gasp"), msgspec.structs.replace(result("rlvr"), tested=short)])
+
+    assert results_table(found) is None
+    assert "2 test problems left out" in comparison_text(found)
+    assert "Goalposts" in comparison_page(found, "short")
+
+
 def test_names_are_no_markup_in_markdown() -> None:
     hostile = "<img src=x onerror=alert(1)>|[a](javascript:b)`"
 
@@ -314,6 +324,22 @@ def test_names_are_no_markup_in_markdown() -> None:
     for table in text.split("\n\n"):
         columns = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines() if row.startswith("|")}
         assert len(columns) <= 1
+
+
+def test_gasp_report_of_a_folder_of_finished_arms_shows_their_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arm in ("gasp", "rlvr"):
+        write_result(tmp_path, result(arm))
+
+    assert main(["report", str(tmp_path)]) == 0
+
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "gasp solves 0 of 2 goalposts (0%) at least twice, with its one seed; at as many draws, rlvr 0 "
+    )
+    assert f"Report: {tmp_path / 'comparison.html'}" in said
+    assert (tmp_path / "comparison.html").read_text().startswith("<!doctype html>")
 
 
 def test_tables_are_written_beside_the_finished_arms(tmp_path: Path, arms: tuple[ArmResult, ...]) -> None:
