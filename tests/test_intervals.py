@@ -149,6 +149,17 @@ def test_seeds_that_all_do_the_same_are_no_evidence_against_other_seeds() -> Non
     assert difference.p_value is None
 
 
+def test_one_problem_that_is_not_at_the_ceiling_tells_little_more_than_none() -> None:
+    nearly = [[1.0] * 39 + [last] for last in (0.95, 1.0, 0.9)]
+
+    mean, difference = mean_estimate(nearly), difference_estimate(nearly, [[1.0] * 40] * 3)
+
+    assert (mean.over, difference.over) == (Over.PROBLEMS, Over.PROBLEMS)
+    assert mean.interval.low == pytest.approx(mean_estimate([[1.0] * 40] * 3).interval.low, abs=0.01)
+    assert difference.interval.low < -0.08
+    assert difference.interval.high > 0.08
+
+
 @pytest.mark.parametrize(("seeds", "others"), [(1, 1), (2, 8), (8, 2)])
 def test_with_one_seed_or_two_the_interval_is_over_problems_and_says_so(seeds: int, others: int) -> None:
     values = [[0.1, 0.5, 0.9, 0.4]] * 8

@@ -15,6 +15,10 @@ AT_ONCE = 4_000_000
 """Numbers drawn at a time: bounds memory."""
 ROUNDING = 1e-28
 """A variance below this is none."""
+POWER_OF_ONE_ARM, POWER_OF_TWO = 1.5, 2.0
+"""Of the parts' shares of the variance, where degrees of freedom are counted. 2 is Satterthwaite's (1946, Biometrics 2). Of one arm
+with 3 seeds, it lets seeds that lie close by chance pass for many degrees of freedom: 92 % of intervals held the truth in
+simulation, with 1.5 at least 93. With two arms 2 gives 93 to 97 where their seeds vary alike, 1.5 up to 97.5."""
 FEWEST_SEEDS = 3
 """Of each arm, for an interval over seeds. With two, one degree of freedom makes it 12.7 standard errors wide to either side."""
 
@@ -106,15 +110,23 @@ def _estimate(values_P: NDArray[np.float64], arms: Sequence[NDArray[np.float64]]
     value = float(values_P.mean())
     spread = _spread(values_P, arms)
     if spread is None:
-        scale = 1 - least
-        unit = bootstrap_interval(((values_P - least) / scale).tolist())
-        return Estimate(value, Interval(unit.low * scale + least, unit.high * scale + least), Over.PROBLEMS, None)
+        return Estimate(value, _interval_over_problems(values_P, least), Over.PROBLEMS, None)
     from scipy.special import stdtr, stdtrit
 
     half = float(stdtrit(spread.freedom, (1 + LEVEL) / 2)) * spread.error
     interval = Interval(max(least, value - half), min(1.0, value + half))
     p_value = 2 * float(stdtr(spread.freedom, -abs(value) / spread.error))
     return Estimate(value, interval, Over.PROBLEMS_AND_SEEDS, p_value)
+
+
+def _interval_over_problems(values_P: NDArray[np.float64], least: float) -> Interval:
+    """Where they hang on one problem, it says no more than if all were alike: problems like that one may be more, or fewer."""
+    unit = (values_P - least) / (1 - least)
+    found = [bootstrap_interval(unit.tolist())]
+    if _hang_on_one(unit):
+        found.append(bootstrap_interval([float(unit.mean())] * len(unit)))
+    low, high = min(interval.low for interval in found), max(interval.high for interval in found)
+    return Interval(low * (1 - least) + least, high * (1 - least) + least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +145,11 @@ def _spread(values_P: NDArray[np.float64], arms: Sequence[NDArray[np.float64]]) 
     Two-way analysis of variance, V = seeds + problems. Seeds is the variance of an arm's means, one per seed, by their number;
     it holds the interaction of seeds and problems, and sampling. Problems is the variance of what is averaged over problems
     (of two arms the differences: so they are paired), by their number, less what it owes to these; it is never below 0.
-    The freedom of their sum is Satterthwaite's, V^2 / (the sum of each part squared, by its own freedom) (1946, Biometrics 2).
+
+    Degrees of freedom are 1 / (the sum of each part's share of V, squared or nearly, by its own freedom).
     """
     count = len(values_P)
-    if count < 2 or any(len(arm) < FEWEST_SEEDS for arm in arms):
+    if count < 2 or any(len(arm) < FEWEST_SEEDS for arm in arms) or _hang_on_one(values_P):
         return None
     seeds = [float(arm.mean(axis=1).var(ddof=1)) / len(arm) for arm in arms]
     shared = sum(_interaction(arm) / arm.size for arm in arms)
@@ -144,8 +157,15 @@ def _spread(values_P: NDArray[np.float64], arms: Sequence[NDArray[np.float64]]) 
     variance = sum(seeds) + problems
     if variance < ROUNDING:
         return None
-    squares = sum(part**2 / (len(arm) - 1) for part, arm in zip(seeds, arms, strict=True)) + problems**2 / (count - 1)
-    return _Spread(math.sqrt(variance), variance**2 / squares)
+    power = POWER_OF_ONE_ARM if len(arms) == 1 else POWER_OF_TWO
+    parts = [(problems, count - 1), *zip(seeds, (len(arm) - 1 for arm in arms), strict=True)]
+    return _Spread(math.sqrt(variance), 1 / sum((part / variance) ** power / freedom for part, freedom in parts))
+
+
+def _hang_on_one(values_P: NDArray[np.float64]) -> bool:
+    """Does a single problem make nearly all of the variance? (sum x^2)^2 / sum x^4 problems do, of equal weight."""
+    squares = (values_P - values_P.mean()) ** 2
+    return bool(squares.sum() > ROUNDING and squares.sum() ** 2 < 1.5 * (squares**2).sum())
 
 
 def _interaction(values_SP: NDArray[np.float64]) -> float:
