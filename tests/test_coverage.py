@@ -15,6 +15,7 @@ from gasp_rl.intervals import Estimate, Over, difference_estimate, mean_estimate
 from gasp_rl.stats import holm, paired_exact_test, pass_at_k, permutation_test
 
 EXPERIMENTS = 2_000
+NOISE = 2 * (0.05 * 0.95 / EXPERIMENTS) ** 0.5
 FEWER = 500
 """Where each takes longer."""
 Values = NDArray[np.float64]
@@ -110,9 +111,9 @@ def test_the_interval_of_a_difference_holds_the_truth_nineteen_times_of_twenty(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", WORLDS[1::3], ids=[world.name for world in WORLDS[1::3]])
+@by_world
 @pytest.mark.parametrize("seeds", [3, 5, 8, 12])
-def test_arms_that_are_alike_are_called_different_once_in_twenty(world: World, seeds: int) -> None:
+def test_arms_that_are_alike_are_called_different_at_most_once_in_twenty(world: World, seeds: int) -> None:
     rng = np.random.default_rng(2)
     logits = world.logits(rng)
     first, second = world.run(logits, seeds, rng), world.run(logits, seeds, rng)
@@ -121,7 +122,7 @@ def test_arms_that_are_alike_are_called_different_once_in_twenty(world: World, s
 
     share = sum(p is not None and p < 0.05 for p in p_values) / EXPERIMENTS
     print(f"{world.name}: {seeds} seeds against {seeds}, {share:.1%}")
-    assert 0.03 <= share <= 0.07
+    assert share <= 0.05 + NOISE
 
 
 @pytest.mark.slow
@@ -161,9 +162,6 @@ class Goalposts:
         rates = 10 ** rng.uniform(-5, -2, (EXPERIMENTS, 1, self.number))
         shifted = rates * np.exp(rng.normal(0, self.seeds, (EXPERIMENTS, runs, 1)))
         return rng.binomial(self.draws, np.minimum(shifted, 1.0))
-
-
-NOISE = 2 * (0.05 * 0.95 / EXPERIMENTS) ** 0.5
 
 
 @pytest.mark.slow
