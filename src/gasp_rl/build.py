@@ -366,7 +366,7 @@ def _matched_draws(parts: Parts, evaluations: Sequence[Evaluation]) -> Iterator[
     trained = [e for e in evaluations if e.split == "goalposts" and e.step > 0]
     if trained and parts.config.matched_draws:
         samples = parts.config.evaluate.samples * len(trained)
-        with closing(LocalEngine.open(parts.config.model, parts.config.learn.token_budget)) as base:
+        with closing(LocalEngine.open(parts.config.model, learns=False)) as base:
             yield _evaluate(parts, EnginePolicy(base, parts.observer), parts.sets.goalposts, samples, "matched_base", 0)
 
 

@@ -44,7 +44,9 @@ def open_subject(config: ModelConfig, endpoint: EndpointConfig, observer: Observ
         return
 
     found = locate(config.path)
-    with closing(LocalEngine.open(replace(config, path=found.weights, lora=found.lora or config.lora))) as engine:
+    with closing(
+        LocalEngine.open(replace(config, path=found.weights, lora=found.lora or config.lora), learns=False)
+    ) as engine:
         if found.checkpoint:
             engine.load(found.checkpoint.path / "engine")
         prompts = config.prompts if config.prompts != "auto" else found.prompts or _prompts_of(engine)

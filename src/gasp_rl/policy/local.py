@@ -27,6 +27,7 @@ from gasp_rl.policy.decoder import Decoder
 from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem, finished
 from gasp_rl.policy.learner import ModelLearner
 from gasp_rl.policy.lora import add_lora, merged, named_weights
+from gasp_rl.policy.memory import require_room
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler
 from gasp_rl.policy.stops import StopStrings
@@ -62,10 +63,14 @@ class LocalEngine:
         self._stops = StopStrings(tokenizer, self._learner.vocabulary, model.device)
 
     @classmethod
-    def open(cls, config: ModelConfig, token_budget: int = TOKEN_BUDGET) -> "LocalEngine":
-        """The engine that `config` asks for, its model read from disk."""
+    def open(cls, config: ModelConfig, token_budget: int = TOKEN_BUDGET, *, learns: bool = True) -> "LocalEngine":
+        """The engine that `config` asks for, its model read from disk. ModelError, before that, if it cannot fit: `learns`
+        says whether it will be trained, which takes several times the memory.
+        """
         torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
         device = choose_device(config.device)
+        dtype = choose_dtype(config.dtype, device)
+        require_room(config, token_budget, device, dtype, learns=learns)
         model, tokenizer = open_model(config.path)
         if config.lora.rank:
             add_lora(model, config.lora)
@@ -76,7 +81,7 @@ class LocalEngine:
             token_budget=token_budget,
             batch_rows=config.batch_rows,
             batch_tokens=config.batch_tokens,
-            dtype=choose_dtype(config.dtype, device),
+            dtype=dtype,
             recompute=config.recompute,
         )
 
@@ -135,6 +140,7 @@ class LocalEngine:
         return finished(stats)
 
     def publish(self) -> Future[int]:
+        del self._decoder  # its memory first: two copies are one too many, if nothing is sampled with the old one
         self._decoder = self._copy()
         self._version += 1
         self._stale = False

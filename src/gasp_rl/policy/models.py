@@ -4,14 +4,16 @@ import importlib.util
 import json
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from gasp_rl.errors import ModelError
@@ -24,32 +26,61 @@ _without_bars: Callable[[], None] = transformers_logging.disable_progress_bar
 _without_bars()  # reading or writing takes a second; a download keeps its own bar
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where `transformers` finds a model."""
+
+    path: str
+    """As it was named."""
+    name: str
+    """A directory or a hub name."""
+    gguf: str = ""
+    """A file in that directory."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"trust_remote_code": False} | ({"gguf_file": self.gguf} if self.gguf else {})
+
+
 def open_model(path: str) -> tuple[PreTrainedModel, HfTokenizer]:
     """The float32 model and its tokenizer. `path` is `micro`, a directory, a GGUF file, or a hub name."""
+    return _load(_find(path))
+
+
+def blank_model(path: str) -> PreTrainedModel:
+    """The same model without its weights: they have shapes and no memory."""
+    source = _find(path)
+    from_config: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
+    read: Callable[..., Any] = AutoConfig.from_pretrained
+    with _told(source), torch.device("meta"):
+        return from_config(read(source.name, **source.options), trust_remote_code=False)
+
+
+def _find(path: str) -> _Source:
     if path == MICRO:
-        return _read(str(files("gasp_rl") / "data" / MICRO), "the embedded model is not installed: reinstall gasp-rl")
+        return _local(str(files("gasp_rl") / "data" / MICRO), "the embedded model is not installed: reinstall gasp-rl")
     local = Path(path).expanduser()
     if local.exists() or path.startswith(("/", ".", "~")) or path.count("/") > 1:
-        return _read(str(local), "give a Hugging Face directory, a GGUF file, or a hub name like owner/model")
-    return _load(path, path, "")
+        return _local(str(local), "give a Hugging Face directory, a GGUF file, or a hub name like owner/model")
+    return _Source(path, path)
 
 
-def _read(path: str, fix: str) -> tuple[PreTrainedModel, HfTokenizer]:
+def _local(path: str, fix: str) -> _Source:
     """A local directory or file, looked through before anything is loaded from it."""
     local = Path(path)
     if local.is_file():
         if local.suffix != ".gguf":
             raise ModelError(f"model.path {path!r} is neither a directory nor a .gguf file: {fix}")
-        return _load(path, str(local.parent), local.name)
+        return _Source(path, str(local.parent), local.name)
     if not local.is_dir():
         raise ModelError(f"model.path {path!r} does not exist: {fix}")
 
     ggufs = sorted(local.glob("*.gguf"))
     if any(local.glob("*.safetensors")):
         _check_config(local)
-        return _load(path, path, "")
+        return _Source(path, path)
     if len(ggufs) == 1:
-        return _load(path, path, ggufs[0].name)
+        return _Source(path, path, ggufs[0].name)
     if ggufs:
         raise ModelError(f"model.path {path!r} holds {len(ggufs)} GGUF files: name one, like {str(ggufs[0])!r}")
     pickles = sorted(file.name for file in local.iterdir() if file.suffix in PICKLES)
@@ -71,33 +102,38 @@ def _check_config(directory: Path) -> None:
         raise ModelError(f"{config} is not valid JSON ({error}): copy it again from where the weights came") from None
 
 
-def _load(path: str, source: str, gguf: str) -> tuple[PreTrainedModel, HfTokenizer]:
-    if gguf and importlib.util.find_spec("gguf") is None:
-        raise ModelError(f"model.path {path!r} needs the gguf package: pip install 'gasp-rl[gguf]'")
-    read: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
-    options = {"gguf_file": gguf} if gguf else {}
+@contextmanager
+def _told(source: _Source) -> Iterator[None]:
+    """Faults of reading a model become one line."""
+    if source.gguf and importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"model.path {source.path!r} needs the gguf package: pip install 'gasp-rl[gguf]'")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry is a warning; the last word is ours
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-        model, info = read(
-            source,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=None if gguf else True,
-            output_loading_info=True,
-            **options,
-        )
+        yield
     except BROKEN as error:
-        reason = " ".join(str(error).split())
-        if not Path(source).exists():
+        if not Path(source.name).exists():
             raise ModelError(
-                f"model.path {path!r} is neither here nor to be had from the model hub: check the name, or the connection"
-                f" ({type(error).__name__})"
+                f"model.path {source.path!r} is neither here nor to be had from the model hub: check the name, or the "
+                f"connection ({type(error).__name__})"
             ) from error
-        raise ModelError(f"model.path {path!r} cannot be loaded: {reason[:300]}") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"model.path {source.path!r} cannot be loaded: {reason[:300]}") from error
+
+
+def _load(source: _Source) -> tuple[PreTrainedModel, HfTokenizer]:
+    read: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
+    with _told(source):
+        tokenizer = AutoTokenizer.from_pretrained(source.name, **source.options)
+        model, info = read(
+            source.name,
+            dtype=torch.float32,
+            use_safetensors=None if source.gguf else True,
+            output_loading_info=True,
+            **source.options,
+        )
     if info["missing_keys"]:
         some = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ModelError(f"model.path {path!r} lacks weights ({some}): copy the model again, with all its files")
+        raise ModelError(f"model.path {source.path!r} lacks weights ({some}): copy the model again, with all its files")
     eos = model.generation_config.eos_token_id
     more = eos if isinstance(eos, list) else [] if eos is None else [eos]
     return model, HfTokenizer(tokenizer, more)
