@@ -72,7 +72,7 @@ class Over(StrEnum):
 
     PROBLEMS_AND_SEEDS = "problems and seeds"
     PROBLEMS = "problems only"
-    """Too few seeds, or nothing that varies: what other seeds would give is left open."""
+    """Too few seeds, or nothing varies, or one problem alone: what other seeds would give is left open."""
 
 
 @dataclass(frozen=True, slots=True)
