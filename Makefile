@@ -25,9 +25,9 @@ compare: .venv/core
 	@.venv/bin/gasp compare micro $(BASELINES) --out bench/results/micro --seeds 3 $(ARGS)
 	@.venv/bin/gasp compare micro gasp azr --out bench/results/micro --seeds 8 $(ARGS)
 
-ablations: .venv/core ## What each part of guided self-play is worth, after `make compare`
-	@mkdir -p bench/results/ablations && cp bench/results/micro/gasp-seed[123].arm.json bench/results/ablations
-	@.venv/bin/gasp compare micro gasp $(ABLATIONS) --out bench/results/ablations --seeds 3 $(ARGS)
+ablations: .venv/core ## What each part of guided self-play is worth, to where the whole of it levels off: an hour
+	@.venv/bin/gasp compare micro gasp $(ABLATIONS) --out bench/results/ablations --seeds 3 --budget 200000 \
+	  --evaluations 4 --samples 10 --ks 1 10 --test-samples 20 $(ARGS)
 endif
 
 test: check slow ## Everything that needs no GPU, no browser and no data: style, types, layers, all tests

@@ -349,3 +349,23 @@ def test_the_doctor_says_what_is_here() -> None:
     assert f"python   {sys.version.split()[0]}" in shown
     assert "torch" in shown
     assert "cores" in shown
+
+
+@pytest.mark.parametrize(
+    ("arms", "line"),
+    [
+        (["gaps"], "unknown arm gaps; did you mean gasp?"),
+        (["mlp"], "unknown arm mlp; there are gasp, azr, azr-paper-reward, "),
+        (["gasp", "gasp"], "arms must be one or more, all different, got 'gasp gasp'"),
+        (["gasp", "--ks", "50"], "ks must be from 1 to 20, the fewest draws per problem, got (50,)"),
+        (["gasp", "--budget", "0"], "budget must be positive, got 0.0"),
+        (["gasp", "--problems.train", ""], "problems.train must be a problem file: arms share it, got ''"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_refused_before_anything_is_done(
+    arms: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "micro", *arms, "--out", str(tmp_path / "out")]) == 2
+
+    assert capsys.readouterr().err.startswith(f"gasp: {line}")
+    assert not (tmp_path / "out").exists()

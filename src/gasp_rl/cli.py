@@ -722,7 +722,10 @@ def mine(asked: Mining | MiningModels) -> None:
 def compare(asked: Comparing) -> None:
     """One line for each run that is over, then the comparison."""
     for name in asked.arms:
-        require(name in ARMS, "arms", f"of {', '.join(ARMS)}", name)
+        if name not in ARMS:
+            close = difflib.get_close_matches(name, ARMS, n=1)
+            known = f"did you mean {close[0]}?" if close else f"there are {', '.join(ARMS)}"
+            raise ConfigError(f"unknown arm {name}; {known}")
     require(0 < len(asked.arms) == len(set(asked.arms)), "arms", "one or more, all different", " ".join(asked.arms))
 
     from gasp_rl import compare as comparing

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 
@@ -132,8 +133,8 @@ class ArmResult(msgspec.Struct, frozen=True):
 
     @property
     def draws(self) -> int:
-        """Of each goalpost, at all evaluations together."""
-        return sum(point.goalposts[0].samples for point in self.points if point.goalposts)
+        """Of each goalpost, at all evaluations together; the mean, should a fault of ours have cost one of them some."""
+        return round(sum(fmean(score.samples for score in point.goalposts) for point in self.points if point.goalposts))
 
 
 def scores(evaluation: Evaluation) -> tuple[Score, ...]:
