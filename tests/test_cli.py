@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gasp_rl.cli import Demo, Export, Mine, Mining, MiningModels, Report, Train, Training, first_free, main, read
+from gasp_rl.cli import first_free, main
+from gasp_rl.commands import Demo, Export, Mine, Mining, MiningModels, Report, Train, Training, read
 from gasp_rl.config import GaspConfig, RunConfig
 from gasp_rl.errors import ConfigError
 from gasp_rl.problems.jsonl import read_problems

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from gasp_rl.cli import Train, Training, read
+from gasp_rl.commands import Train, Training, read
 from gasp_rl.config import LEMMA, AzrConfig, GaspConfig, RunConfig
 from gasp_rl.recipes import RECIPES, gasp, micro
 from gasp_rl.report.reproduce import reproduction
