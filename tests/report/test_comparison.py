@@ -257,7 +257,7 @@ def test_an_interval_that_holds_for_just_these_seeds_is_marked(
 
     assert table
     assert [row[4].endswith(" †") for row in table.rows] == [True, False]
-    assert any(note.startswith("† Seeds too few") for note in table.notes)
+    assert any(note.startswith("† Over problems only") for note in table.notes)
     assert sentences(found)[1].endswith("cannot be held against that of azr with so few seeds.")
 
 

@@ -351,7 +351,7 @@ def _only_problems(estimates: Iterable[Estimate | None]) -> list[str]:
     if all(one is None or one.over is not Over.PROBLEMS for one in estimates):
         return []
     return [
-        f"{ONLY_PROBLEMS} Seeds too few for more: an interval over problems only, which holds for just these seeds."
+        f"{ONLY_PROBLEMS} Over problems only, which holds for just these seeds: they are too few, or do not differ at all."
     ]
 
 
