@@ -22,7 +22,7 @@ compare: .venv/core ## Guided self-play against its baselines, hours on two core
 	  --problems.max-goalposts 16 --validation-problems 20 --test-samples 20 $(ARGS)
 else
 compare: .venv/core
-	@.venv/bin/gasp compare micro $(BASELINES) --out bench/results/micro --seeds 3 $(ARGS)
+	@.venv/bin/gasp compare micro $(BASELINES) --out bench/results/micro --seeds 4 $(ARGS)
 	@.venv/bin/gasp compare micro gasp azr --out bench/results/micro --seeds 8 $(ARGS)
 
 ablations: .venv/core ## What each part of guided self-play is worth, to where the whole of it levels off: an hour
