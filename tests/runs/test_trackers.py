@@ -178,8 +178,10 @@ def test_a_tracker_that_is_gone_while_the_run_goes_on_is_dropped(tmp_path: Path)
     notes: list[str] = []
     tracker = apart(tmp_path, "", notes)
 
-    while not notes:
-        tracker.log(1, {"x": 1.0})
+    tracker.log(1, {"x": 1.0})
+    assert tracker._process
+    tracker._process.wait()  # else what is told meanwhile may be too much for it
+    tracker.log(2, {"x": 1.0})
     tracker.close()
 
     assert len(notes) == 1
