@@ -239,10 +239,11 @@ def _run(
     go_on(cell.config, run.root, observer, examine=lambda _: None)
     journal = read_journal(run.journal)
     _require_same_world(journal, terms, run)
-    points = _points(journal, read_measurements(run.metrics))
+    measurements = read_measurements(run.metrics)
+    points = _points(journal, measurements)
 
     spent, since = Spent(), time.monotonic()
-    for measurement in read_measurements(run.metrics):
+    for measurement in measurements:
         spent.add(measurement)
     observer.phase("test", f"{len(test)} problems")
     best = chosen(points, cfg.ks)

@@ -26,7 +26,7 @@ from gasp_rl.policy import generic, llama
 from gasp_rl.policy.decoder import Decoder
 from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem, finished
 from gasp_rl.policy.learner import ModelLearner
-from gasp_rl.policy.lora import add_lora, merged, named_weights
+from gasp_rl.policy.lora import add_lora, has_adapters, merged, named_weights
 from gasp_rl.policy.memory import require_room
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler
@@ -191,7 +191,7 @@ class LocalEngine:
 
     def export_hf(self, path: Path) -> None:
         with _replacing(path) as fresh:
-            merged(self.model).save_pretrained(fresh)
+            (merged(self.model) if has_adapters(self.model) else self.model).save_pretrained(fresh)
             self._tokenizer.inner.save_pretrained(fresh)
 
     def close(self) -> None:

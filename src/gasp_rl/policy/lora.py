@@ -40,6 +40,10 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> None:
         parameter.requires_grad_("lora_" in name)
 
 
+def has_adapters(model: nn.Module) -> bool:
+    return any(hasattr(module, "get_delta_weight") for module in model.modules())
+
+
 def weight_of(linear: Any) -> Tensor:
     """What a linear layer multiplies by, its adapter included."""
     weight: Tensor = linear.weight

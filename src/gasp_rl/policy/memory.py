@@ -124,9 +124,12 @@ def free_memory(device: torch.device) -> int:
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = (group.joinpath(name).read_text().strip() for name in ("memory.max", "memory.current"))
+        held = dict(line.split() for line in group.joinpath("memory.stat").read_text().splitlines())
     except OSError:
         return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
+    if limit == "max":
+        return free
+    return min(free, int(limit) - int(used) + int(held["inactive_file"]))  # files that were read are given up first
 
 
 def require_room(
