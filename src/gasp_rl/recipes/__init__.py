@@ -157,7 +157,7 @@ def micro_comparison() -> CompareConfig:
 
 
 def paper_comparison() -> CompareConfig:
-    """Arms at the paper's size. Its budgets are unknown: this is about fifty of our guided iterations."""
+    """Arms at the paper's size. Its budgets are unknown and ours is a guess: set it by learning curves on validation."""
     run = gasp()
     return CompareConfig(
         budget=500_000_000, model=run.model, problems=run.problems, sampling=run.sampling, lr=run.learn.lr,
