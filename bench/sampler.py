@@ -21,9 +21,9 @@ from gasp_rl.config import LEMMA, GaspConfig, ModelConfig
 from gasp_rl.policy import llama
 from gasp_rl.policy.decoder import Room
 from gasp_rl.policy.engine import SampleRequest, SamplingParams
+from gasp_rl.policy.inprocess import Batch
 from gasp_rl.policy.local import LocalEngine
 from gasp_rl.policy.policy import EnginePolicy
-from gasp_rl.policy.sampler import Sampler
 from gasp_rl.policy.stops import StopStrings
 from gasp_rl.problems.microcode.splits import load
 from gasp_rl.rollout import Axis, Prompt
@@ -104,12 +104,12 @@ def record(engine: LocalEngine, requests: Sequence[SampleRequest]) -> Recorder:
     """The shapes that the engine meets when it answers these requests."""
     device, decoder = engine.model.device, llama.copy_weights(engine.model, torch.float32, engine.context)
     notes = Recorder(decoder)
-    sampler = Sampler(
+    batch = Batch(
         notes, requests, context=engine.context, eos=engine.tokenizer.all_eos, version=0, device=device,
         stops=StopStrings(engine.tokenizer, len(decoder.embed), device), batch_rows=MODEL.batch_rows,
         batch_tokens=MODEL.batch_tokens,
     )  # fmt: skip
-    for _ in sampler.run():
+    for _ in batch.run():
         pass
     return notes
 

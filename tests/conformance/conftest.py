@@ -5,9 +5,9 @@ from typing import TypeAlias
 
 import pytest
 
-from gasp_rl.config import LoraConfig
+from gasp_rl.config import LoraConfig, ModelConfig
 from gasp_rl.policy.engine import Engine
-from gasp_rl.policy.local import LocalEngine
+from gasp_rl.policy.local import TOKEN_BUDGET, LocalEngine
 from gasp_rl.policy.lora import add_lora
 from gasp_rl.policy.scripted import ScriptedEngine
 from gasp_rl.policy.tokenizer import HfTokenizer
@@ -87,13 +87,16 @@ LOCAL = {
 }  # fmt: skip
 
 
+def local(name: str, config: ModelConfig, token_budget: int = TOKEN_BUDGET) -> LocalEngine:
+    return LocalEngine.of(LOCAL[name](), tokenizer(), config, dtype=torch.float32, token_budget=token_budget)
+
+
 @pytest.fixture(params=LOCAL)
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     """Make a local engine; the same weights each time, whatever options are given."""
 
-    def make(**options: int) -> LocalEngine:
-        engine: Callable[..., LocalEngine] = LocalEngine
-        return engine(LOCAL[request.param](), tokenizer(), **options)
+    def make(*, token_budget: int = TOKEN_BUDGET, batch_rows: int = 512, batch_tokens: int = 100_000) -> LocalEngine:
+        return local(request.param, ModelConfig(batch_rows=batch_rows, batch_tokens=batch_tokens), token_budget)
 
     return make
 
@@ -111,4 +114,4 @@ def say(prompt: str, place: int, seed: int) -> str:
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "scripted":
         return ScriptedEngine(say, context=CONTEXT)
-    return LocalEngine(LOCAL[request.param](), tokenizer(), batch_rows=8)
+    return local(request.param, ModelConfig(batch_rows=8))

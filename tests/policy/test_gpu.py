@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen2Config
 
+from gasp_rl.config import ModelConfig
 from gasp_rl.policy import generic, llama
 from gasp_rl.policy.decoder import Decoder, Room
 from gasp_rl.policy.engine import Loss, OptimParams, SampleRequest, SamplingParams, TrainItem
-from gasp_rl.policy.local import LocalEngine, choose_device, choose_dtype
+from gasp_rl.policy.local import TOKEN_BUDGET, LocalEngine, choose_device, choose_dtype
 from gasp_rl.policy.scripted import CharTokenizer
 from gasp_rl.policy.tokenizer import HfTokenizer
 
@@ -44,9 +45,11 @@ def model(make_model: MakeModel) -> PreTrainedModel:
     return made
 
 
-def engine_of(model: PreTrainedModel, dtype: torch.dtype, **options: int) -> LocalEngine:
-    engine: Callable[..., LocalEngine] = LocalEngine
-    return engine(model, Letters(), dtype=dtype, **options)
+def engine_of(
+    model: PreTrainedModel, dtype: torch.dtype, token_budget: int = TOKEN_BUDGET, batch_rows: int = 512
+) -> LocalEngine:
+    config = ModelConfig(batch_rows=batch_rows)
+    return LocalEngine.of(model, Letters(), config, dtype=dtype, token_budget=token_budget)
 
 
 def training(engine: LocalEngine, n: int = 8) -> list[TrainItem]:

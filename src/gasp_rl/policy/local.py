@@ -1,6 +1,6 @@
 """The default engine: one model in this process, on the CPU or one GPU.
 
-Float32 master weights learn; a copy of them, fused for decoding and possibly in bfloat16, samples. `publish` renews it.
+Float32 master weights learn; a copy of them, possibly in bfloat16, samples. `publish` renews it.
 """
 
 import hashlib
@@ -22,15 +22,13 @@ from transformers import PreTrainedModel
 
 from gasp_rl.config import ModelConfig
 from gasp_rl.errors import EngineError, ModelError
-from gasp_rl.policy import generic, llama
-from gasp_rl.policy.decoder import Decoder
 from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem, finished
+from gasp_rl.policy.inprocess import InProcessSampler
 from gasp_rl.policy.learner import ModelLearner
 from gasp_rl.policy.lora import add_lora, has_adapters, merged, named_weights
 from gasp_rl.policy.memory import require_room
 from gasp_rl.policy.models import open_model
-from gasp_rl.policy.sampler import Sampler
-from gasp_rl.policy.stops import StopStrings
+from gasp_rl.policy.sampler import Sampler, require_answerable
 from gasp_rl.policy.tokenizer import HfTokenizer
 
 TOKEN_BUDGET = 16_384
@@ -39,28 +37,29 @@ TOKEN_BUDGET = 16_384
 class LocalEngine:
     """Keeps the promises of `Engine` for any causal language model of `transformers`."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: HfTokenizer,
-        *,
-        token_budget: int = TOKEN_BUDGET,
-        batch_rows: int = ModelConfig().batch_rows,
-        batch_tokens: int = ModelConfig().batch_tokens,
-        dtype: torch.dtype = torch.float32,
-        recompute: bool = False,
-    ) -> None:
-        """`model` in float32, where it is to stay, with adapters if only these learn; `dtype` is that of the sampling copy."""
+    def __init__(self, learner: ModelLearner, sampler: Sampler, tokenizer: HfTokenizer) -> None:
+        """`sampler` may be for other weights yet: it gets those of `learner`."""
         self._tokenizer = tokenizer
-        self._learner = ModelLearner(model, token_budget, dtype, recompute=recompute)
-        self._batch_rows = batch_rows
-        self._batch_tokens = batch_tokens
-        self._dtype = dtype
+        self._learner = learner
+        self._sampler = sampler
         self._version = 0
         self._stale = False
         """Whether the weights have moved since they were published."""
-        self._decoder = self._copy()
-        self._stops = StopStrings(tokenizer, self._learner.vocabulary, model.device)
+        sampler.publish(self.model, self._version)
+
+    @classmethod
+    def of(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: HfTokenizer,
+        config: ModelConfig,
+        *,
+        dtype: torch.dtype,
+        token_budget: int = TOKEN_BUDGET,
+    ) -> "LocalEngine":
+        """`model` in float32, where it is to stay, with adapters if only these learn; `dtype` is that of the sampling copy."""
+        learner = ModelLearner(model, token_budget, dtype, recompute=config.recompute)
+        return cls(learner, sampler_for(config, model, tokenizer, dtype), tokenizer)
 
     @classmethod
     def open(cls, config: ModelConfig, token_budget: int = TOKEN_BUDGET, *, learns: bool = True) -> "LocalEngine":
@@ -75,15 +74,7 @@ class LocalEngine:
         if config.lora.rank:
             add_lora(model, config.lora)
         torch.nn.Module.to(model, device)
-        return cls(
-            model,
-            tokenizer,
-            token_budget=token_budget,
-            batch_rows=config.batch_rows,
-            batch_tokens=config.batch_tokens,
-            dtype=dtype,
-            recompute=config.recompute,
-        )
+        return cls.of(model, tokenizer, config, dtype=dtype, token_budget=token_budget)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -109,7 +100,7 @@ class LocalEngine:
     @property
     def dtype(self) -> str:
         """Of the sampling copy."""
-        return str(self._dtype).removeprefix("torch.")
+        return str(self._sampler.dtype).removeprefix("torch.")
 
     @property
     def digest(self) -> str:
@@ -121,12 +112,8 @@ class LocalEngine:
         return found.hexdigest()
 
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
-        for request in requests:
-            if not 0 < len(request.prompt) < self.context:
-                raise EngineError(f"a prompt must have from 1 to {self.context - 1} tokens, got {len(request.prompt)}")
-            if request.params.max_tokens < 1:
-                raise EngineError(f"max_tokens must be at least 1, got {request.params.max_tokens}")
-        return self._sample(requests)
+        require_answerable(requests, self.context)
+        return self._sampler.sample(requests)
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:
         return finished(self._learner.logprobs(items, temperature))
@@ -140,9 +127,8 @@ class LocalEngine:
         return finished(stats)
 
     def publish(self) -> Future[int]:
-        del self._decoder  # its memory first: two copies are one too many, if nothing is sampled with the old one
-        self._decoder = self._copy()
         self._version += 1
+        self._sampler.publish(self.model, self._version)
         self._stale = False
         return finished(self._version)
 
@@ -187,7 +173,7 @@ class LocalEngine:
         self._learner.clear()
         self._version = version
         self._stale = False
-        self._decoder = self._copy()
+        self._sampler.publish(self.model, version)
 
     def export_hf(self, path: Path) -> None:
         with _replacing(path) as fresh:
@@ -195,31 +181,12 @@ class LocalEngine:
             self._tokenizer.inner.save_pretrained(fresh)
 
     def close(self) -> None:
-        """Nothing is held open; the memory goes with the engine."""
+        self._sampler.close()
 
-    def _sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
-        yield from ((index, []) for index, request in enumerate(requests) if request.n == 0)
-        asked = [index for index, request in enumerate(requests) if request.n > 0]
-        if not asked:
-            return
-        sampler = Sampler(
-            self._decoder,
-            [requests[index] for index in asked],
-            context=self.context,
-            eos=self._tokenizer.all_eos,
-            stops=self._stops,
-            version=self._version,
-            batch_rows=self._batch_rows,
-            batch_tokens=self._batch_tokens,
-            device=self.model.device,
-        )
-        for place, samples in sampler.run():
-            yield asked[place], samples
 
-    def _copy(self) -> Decoder:
-        if llama.supports(self.model):
-            return llama.copy_weights(self.model, self._dtype, self.context)
-        return generic.copy_model(self.model, self._dtype)
+def sampler_for(config: ModelConfig, model: PreTrainedModel, tokenizer: HfTokenizer, dtype: torch.dtype) -> Sampler:
+    """What is to sample for models like this one; nothing is published to it yet."""
+    return InProcessSampler(model, tokenizer, dtype, batch_rows=config.batch_rows, batch_tokens=config.batch_tokens)
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
