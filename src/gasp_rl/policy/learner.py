@@ -27,6 +27,9 @@ the cache. The micro model's gradient took 6.1 CPU seconds with 2,048, 9.3 with 
 
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 
+Shard: TypeAlias = Callable[[PreTrainedModel, Layer], Layer]
+"""Spreads the parameters of a model over processes; given its trunk, returns the trunk to call from then on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -57,46 +60,68 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     return batches
 
 
+def require_prompts(items: Sequence[TrainItem]) -> None:
+    """EngineError for an item whose log-probs cannot be taken."""
+    if any(not item.prompt for item in items):
+        raise EngineError("an item to learn from has an empty prompt: the first token needs one to follow")
+
+
+def require_learnable(items: Sequence[TrainItem]) -> None:
+    """EngineError for an item that cannot be learned from."""
+    require_prompts(items)
+    for item in items:
+        if len(item.old_logprobs) != len(item.completion):
+            raise EngineError(f"a completion of {len(item.completion)} tokens came with "
+                              f"{len(item.old_logprobs)} old_logprobs: give one per token")  # fmt: skip
+
+
 class ModelLearner:
     """The float32 weights, the gradients and the optimizer of those that learn."""
 
     def __init__(
-        self, model: PreTrainedModel, token_budget: int, compute: torch.dtype, *, recompute: bool = False
+        self,
+        model: PreTrainedModel,
+        token_budget: int,
+        compute: torch.dtype,
+        *,
+        recompute: bool = False,
+        shard: Shard | None = None,
     ) -> None:
         # Evaluation mode also while learning: dropout would make the learner disagree with the sampler.
         self.model: PreTrainedModel = model.train(mode=False)
         if recompute:
             _recompute(model)
+        self._trunk, self._head, self.vocabulary = _split(model)
+        if shard is not None:
+            self._trunk = shard(model, self._trunk)
         self.parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, fused=True)
         self._device = model.device
         self._token_budget = token_budget if model.device.type != "cpu" else min(token_budget, CPU_TOKENS)
         self._compute = compute
-        self._trunk, self._head, self.vocabulary = _split(model)
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float) -> list[list[float]]:
         found: list[list[float]] = [[] for _ in items]
-        with torch.inference_mode():
+        with torch.no_grad():  # inference mode would mark what is gathered of a sharded model as unfit to learn with
             for batch in self._batches(items):
                 features = self._features(batch)
                 parts = [
                     self._logprobs(features[at], batch.targets_N[at], temperature) for at in self._chunks(features)
                 ]
-                for item, logprobs in zip(batch.items, torch.split(torch.cat(parts), batch.sizes), strict=True):
+                scored = torch.cat([torch.zeros(0, device=self._device), *parts])
+                for item, logprobs in zip(batch.items, torch.split(scored, batch.sizes), strict=True):
                     found[item] = logprobs.tolist()
         return found
 
     def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> StepStats:
-        for item in items:
-            if len(item.old_logprobs) != len(item.completion):
-                raise EngineError(f"a completion of {len(item.completion)} tokens came with "
-                                  f"{len(item.old_logprobs)} old_logprobs: give one per token")  # fmt: skip
+        require_learnable(items)
         totals = torch.zeros(3, dtype=torch.float64, device=self._device)
         largest = torch.zeros((), device=self._device)
         for batch in self._batches(items):
             features = self._features(batch)
             # The head runs on a leaf, chunk by chunk, each chunk's gradient taken at once: its logits need not be kept.
             leaf = features.detach().requires_grad_()
+            leaf.grad = torch.zeros_like(leaf)
             old, advantage, weight = self._targets(items, batch)
             for at in self._chunks(leaf):
                 logprobs = self._logprobs(leaf[at], batch.targets_N[at], loss.temperature)
@@ -121,7 +146,7 @@ class ModelLearner:
     def optim_step(self, params: OptimParams) -> OptimStats:
         for group in self.optimizer.param_groups:
             group.update(lr=params.lr, betas=params.betas, weight_decay=params.weight_decay, eps=params.eps)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), params.grad_clip).item()
+        norm = self._clip(params.grad_clip)
         finite = math.isfinite(norm)
         if finite:
             self.optimizer.step()
@@ -132,10 +157,13 @@ class ModelLearner:
         """Forget the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
+    def _clip(self, largest: float) -> float:
+        """Bound the norm of all gradients together; what it was."""
+        return torch.nn.utils.clip_grad_norm_(self.parameters.values(), largest).item()
+
     def _batches(self, items: Sequence[TrainItem]) -> Iterator[Batch]:
         """Micro-batches, right-padded: a causal model needs no mask for what comes after. Empty completions are left out."""
-        if any(not item.prompt for item in items):
-            raise EngineError("an item to learn from has an empty prompt: the first token needs one to follow")
+        require_prompts(items)
         written = [place for place, item in enumerate(items) if item.completion]
         lengths = [len(items[place].prompt) + len(items[place].completion) - 1 for place in written]
         for batch in micro_batches(lengths, self._token_budget):
