@@ -81,7 +81,7 @@ def test_paths_are_read() -> None:
         (["evaluate", "micro", "--sampling.temperature", "0"], "samples must be 1 at temperature 0, where all draws are the same, got 100"),
         (["evaluate", "micro", "--since", "last year"], "since must be a date like 2024-08-01, got 'last year'"),
         (["evaluate", "micro", "--edges", "2024-08-01", "2024-07-01"], "edges must be dates in order, got ('2024-08-01', '2024-07-01')"),
-        (["train", "demo", "--model.prompts", "r1"], "model.prompts must be micro or chat to train: the others only ask problems, got 'r1'"),
+        (["train", "demo", "--model.prompts", "lcb"], "model.prompts must be micro, chat or r1 to train: the others only ask problems, got 'lcb'"),
         (["problems", "split", "a.jsonl", "--share", "2"], "share must be between 0 and 1, got 2.0"),
         (["problems", "split", "a.jsonl", "--test-from", "soon"], "test-from must be a date like 2024-08-01, got 'soon'"),
         (["problems", "split", "a.jsonl", "--test-from", "2024-07-01"], "test-from must be 2024-08-01 or later, got '2024-07-01'"),
@@ -102,7 +102,7 @@ def test_a_wrong_option_is_one_line_with_the_fix(args: list[str], line: str) -> 
         (["train", "demo", "--steps", "abc"], "Error parsing --steps: invalid literal for int() with base 10: 'abc'"),
         (["mine", "micro"], "Missing from gasp mine micro: PATH --out DIR"),
         (["train", "demo", "--gasp.reuse-tries", "3", "--steps"], "Missing value for argument '--steps'. Expected 1 values"),
-        ([], "Expected one of {demo, train, evaluate, mine, compare, resume, replay, report, watch, rebuild, export, problems, world, sandbox, doctor}"),
+        ([], "Expected one of {demo, train, probe, evaluate, mine, compare, resume, replay, report, watch, rebuild, export, problems, world, sandbox, doctor}"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_at_all_is_one_line_too_and_repeats_what_was_given(args: list[str], line: str) -> None:

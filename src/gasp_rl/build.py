@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from gasp_rl import __version__
-from gasp_rl.config import NoveltyConfig, ReadingConfig, RunConfig, SandboxConfig
+from gasp_rl.config import NoveltyConfig, PromptsName, ReadingConfig, RunConfig, SandboxConfig
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
 from gasp_rl.errors import ConfigError, ProblemFileError
@@ -56,6 +56,7 @@ from gasp_rl.selfplay.play import Play
 from gasp_rl.selfplay.prompts.base import PromptSet
 from gasp_rl.selfplay.prompts.chat import CHAT
 from gasp_rl.selfplay.prompts.micro import MICRO
+from gasp_rl.selfplay.prompts.r1 import R1
 from gasp_rl.selfplay.student import Student
 from gasp_rl.selfplay.teacher import Teacher
 from gasp_rl.stats import mean_pass_at_k
@@ -68,7 +69,7 @@ Sandboxes: TypeAlias = Callable[[SandboxConfig], Sandbox]
 Examine: TypeAlias = Callable[[Subject], None]
 """Looks at the model of a run whenever it is evaluated."""
 
-PROMPT_SETS: dict[str, PromptSet] = {"micro": MICRO, "chat": CHAT}
+PROMPT_SETS: dict[PromptsName, PromptSet] = {"micro": MICRO, "chat": CHAT, "r1": R1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,11 +326,8 @@ def iteration_of(
     past: Sequence[Iteration],
 ) -> Callable[[int], Iteration]:
     """The iteration that the settings describe, for a run that these are already done of."""
-    params = SamplingParams(config.sampling.max_tokens, config.sampling.temperature, prompts.stop)
-    student = Student(policy, sandbox, prompts, params, observer, config.sandbox.grading)
     archive = NoveltyArchive(HashedEmbedder(), config.gasp.novelty if config.gasp else NoveltyConfig())
-    firewall = Firewall(sets.held_out, sandbox, HashedEmbedder(), config.firewall)
-    teacher = Teacher(policy, sandbox, prompts, params, archive, firewall, student, config.student, observer)
+    student, teacher = both_roles(config, sets, policy, sandbox, prompts, observer, archive)
 
     iterations: list[Callable[[int], Iteration]] = []
     if gasp := config.gasp:
@@ -350,6 +348,23 @@ def iteration_of(
         return Iteration(step, tuple(phase for it in made for phase in it.phases), made[0].goalposts_drawn)
 
     return iterate
+
+
+def both_roles(
+    config: RunConfig,
+    sets: ProblemSets,
+    policy: Policy,
+    sandbox: Sandbox,
+    prompts: PromptSet,
+    observer: Observer,
+    archive: NoveltyArchive,
+) -> tuple[Student, Teacher]:
+    """The policy as student and as teacher."""
+    params = SamplingParams(config.sampling.max_tokens, config.sampling.temperature, prompts.stop)
+    student = Student(policy, sandbox, prompts, params, observer, config.sandbox.grading)
+    firewall = Firewall(sets.held_out, sandbox, HashedEmbedder(), config.firewall)
+    teacher = Teacher(policy, sandbox, prompts, params, archive, firewall, student, config.student, observer)
+    return student, teacher
 
 
 def _evaluations(parts: Parts, step: int) -> Iterator[Evaluation]:

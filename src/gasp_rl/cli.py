@@ -10,7 +10,7 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -36,6 +36,8 @@ from gasp_rl.commands import (
     Mining,
     MiningModels,
     Pretrain,
+    Probe,
+    Probing,
     Problems,
     Rebuild,
     Replay,
@@ -91,6 +93,8 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
     match command:
         case Demo(config, out) | Train(Training(config, out)):
             train(config, out or first_free(Path("runs"), config.recipe))
+        case Probe(probing):
+            probe(probing)
         case Evaluate():
             evaluate(command)
         case Mine(size):
@@ -206,14 +210,59 @@ def _watch(recipe: str, run: RunDirectory, go: Callable[[Observer], object]) -> 
     _conclude(run, read_journal(run.journal))
 
 
+def probe(asked: Probing) -> None:
+    """Ask phase by phase, write each down, then print what came of it."""
+    config = asked.config
+    _require_free(asked.out)
+    if config.gasp is None:
+        raise ConfigError(f"{config.recipe} has no goalposts to ask about")
+
+    from gasp_rl.probe import probe as opened
+    from gasp_rl.report.live import LiveView
+    from gasp_rl.report.probed import examples, probed
+
+    phases = []
+    with (
+        LiveView(f"gasp probe {config.recipe}", untrained="") as view,
+        opened(config, config.gasp, asked.goalposts, asked.proposals, view) as found,
+        _lines(asked.out) as write,
+    ):
+        for done in found.phases:
+            write(done.lines())
+            phases.append(done.phase)
+    print(visible(probed(found.model, found.prompts, config, config.gasp, found.goalposts, phases)))
+    print(visible(examples(phases, asked.show)), end="")
+    if asked.out:
+        print(f"\nAll that was written: {asked.out}")
+
+
+def _require_free(file: Path | None) -> None:
+    """Before anything is done: a file that is to be written can be, and destroys nothing."""
+    if file and (file.exists() or not file.absolute().parent.is_dir()):
+        reason = "exists; name a file that does not" if file.exists() else "cannot be written: its folder is missing"
+        raise InputError(f"{file} {reason}")
+
+
+@contextmanager
+def _lines(path: Path | None) -> Iterator[Callable[[Iterable[object]], None]]:
+    """Writes values, each as a line of JSON."""
+    if path is None:
+        yield lambda _: None
+        return
+
+    with path.open("xb") as file:
+
+        def write(values: Iterable[object]) -> None:
+            file.writelines(msgspec.json.encode(value) + b"\n" for value in values)
+            file.flush()
+
+        yield write
+
+
 def evaluate(asked: Evaluate) -> None:
     """Measure, keep, and print."""
     for file in (asked.out, asked.answers):
-        if file and (file.exists() or not file.absolute().parent.is_dir()):
-            reason = (
-                "exists; name a file that does not" if file.exists() else "cannot be written: its folder is missing"
-            )
-            raise InputError(f"{file} {reason}")
+        _require_free(file)
 
     from gasp_rl.measure import Question, measure
     from gasp_rl.report.live import LiveView

@@ -72,6 +72,46 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Probing:
+    config: Config
+    goalposts: int = 16
+    """Ask about the first so many; 0 = all."""
+    proposals: int = 2
+    """Of every rung, per goalpost and axis."""
+    show: int = 1
+    """Replies printed of each outcome."""
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write every prompt, proposal, try and answer to this JSON Lines file."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("goalposts", 0), ("proposals", 1), ("show", 0)):
+            value = getattr(self, name)
+            require(value >= least, name, f"at least {least}", value)
+
+
+def _probings() -> dict[str, Probing]:
+    return {name: Probing(config) for name, recipe in RECIPES.items() if (config := recipe()).gasp}
+
+
+if TYPE_CHECKING:
+    ProbedRecipe: TypeAlias = Probing
+else:
+    ProbedRecipe = tyro.extras.subcommand_type_from_defaults(
+        _probings(), {name: _first_sentence(recipe.__doc__) for name, recipe in RECIPES.items()}
+    )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """See what a model makes of its prompts before training: how far its proposals come, and why not further.
+
+    Takes the settings of `gasp train`. Nothing is learned and no run is written.
+    """
+
+    recipe: Annotated[ProbedRecipe, arg(name="")]
+
+
+@dataclass(frozen=True)
 class Demo:
     """See guided self-play happen: embedded model and problems, a few minutes on two CPU cores, ends with a report."""
 
@@ -402,6 +442,7 @@ class Doctor:
 Command: TypeAlias = (
     Annotated[Demo, subcommand("demo")]
     | Annotated[Train, subcommand("train")]
+    | Annotated[Probe, subcommand("probe")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Mine, subcommand("mine")]
     | Annotated[Compare, subcommand("compare")]

@@ -390,6 +390,9 @@ class LoraConfig:
 
 PromptsName: TypeAlias = Literal["auto", "micro", "chat", "base", "r1", "lcb", "lcb-qwen"]
 
+TRAINABLE: tuple[PromptsName, ...] = ("micro", "chat", "r1")
+"""Prompt sets that know every role."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -397,8 +400,9 @@ class ModelConfig:
     """`micro` (the embedded model), a Hugging Face directory, a GGUF file, or a hub name. To be measured only, also a
     run directory, one of its checkpoints, or an OpenAI-compatible endpoint like http://localhost:8000/v1#model."""
     prompts: PromptsName = "micro"
-    """How the model is asked and its replies are read. `micro` and `chat` know every role; the others ask real problems
-    only, to measure a model (docs/your-problems.md); `auto`, also for that only, goes by the model."""
+    """How the model is asked and its replies are read. `micro` (the embedded model), `chat` (instruct models) and `r1` (base
+    models) know every role; the others ask real problems only, to measure a model (docs/your-problems.md); `auto`, also
+    for that only, goes by the model."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the sampling copy; auto = bfloat16 where a probe shows that it pays."""
@@ -579,8 +583,8 @@ class RunConfig:
         require(len(set(self.track)) == len(self.track), "track", "different trackers", self.track)
         chosen = [name for name in ("gasp", "azr", "rlvr") if getattr(self, name) is not None]
         require(bool(chosen), "recipe", "one with a gasp, azr or rlvr section", self.recipe)
-        known = self.model.prompts in ("micro", "chat")
-        require(known, "model.prompts", "micro or chat to train: the others only ask problems", self.model.prompts)
+        known = self.model.prompts in TRAINABLE
+        require(known, "model.prompts", "micro, chat or r1 to train: the others only ask problems", self.model.prompts)
         measured = self.budget.training_tokens or self.budget.training_seconds or not self.evaluate.times
         require(
             bool(measured), "evaluate.times", "0 without a budget of training tokens or seconds", self.evaluate.times

@@ -57,6 +57,15 @@ def bootstrap_interval(
     return Interval(float(low), float(high))
 
 
+def wilson_interval(count: int, of: int, level: float = LEVEL) -> Interval:
+    """For a share of independent draws (Wilson 1927, Journal of the American Statistical Association 22)."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = count / of
+    centre = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
 def _resampled_means(values_P: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
     rng = np.random.Generator(np.random.PCG64(seed))
     count = len(values_P)

@@ -83,6 +83,9 @@ class Rejection(StrEnum):
     """A fault of ours; masked out of the loss, never scored."""
 
 
+BROKEN = frozenset({Rejection.MALFORMED, Rejection.UNSAFE, Rejection.INVALID, Rejection.NONDETERMINISTIC})
+"""The proposal itself is not one: it cannot be read, or its program cannot be used."""
+
 UNSCORED = frozenset({Rejection.SANDBOX_FAULT, Rejection.QUARANTINED})
 """Nobody learns from what was rejected for these."""
 

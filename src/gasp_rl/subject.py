@@ -15,10 +15,11 @@ from gasp_rl.progress import Observer
 from gasp_rl.runs.checkpoint import Checkpoint, checkpoints
 from gasp_rl.runs.directory import RunDirectory, read_config
 from gasp_rl.runs.results import ModelFacts
-from gasp_rl.selfplay.prompts.asking import BASE, LCB, LCB_QWEN, R1
+from gasp_rl.selfplay.prompts.asking import BASE, LCB, LCB_QWEN
 from gasp_rl.selfplay.prompts.base import ProblemPrompts
 from gasp_rl.selfplay.prompts.chat import CHAT
 from gasp_rl.selfplay.prompts.micro import MICRO
+from gasp_rl.selfplay.prompts.r1 import R1
 
 PROMPTS: dict[PromptsName, ProblemPrompts] = {
     "micro": MICRO, "chat": CHAT, "base": BASE, "r1": R1, "lcb": LCB, "lcb-qwen": LCB_QWEN,
@@ -43,16 +44,24 @@ def open_subject(config: ModelConfig, endpoint: EndpointConfig, observer: Observ
         yield Subject(remote, PROMPTS["chat" if config.prompts == "auto" else config.prompts], facts)
         return
 
+    with open_engine(config) as (engine, trained_with, facts):
+        prompts = config.prompts if config.prompts != "auto" else trained_with or _prompts_of(engine)
+        yield Subject(EnginePolicy(engine, observer), PROMPTS[prompts], facts)
+
+
+@contextmanager
+def open_engine(config: ModelConfig) -> Iterator[tuple[LocalEngine, PromptsName | None, ModelFacts]]:
+    """The model that `config.path` names, in this process and not to be trained; with the prompts that it was trained
+    with, where that is known. Closed afterwards.
+    """
     found = locate(config.path)
     with closing(
         LocalEngine.open(replace(config, path=found.weights, lora=found.lora or config.lora), learns=False)
     ) as engine:
         if found.checkpoint:
             engine.load(found.checkpoint.path / "engine")
-        prompts = config.prompts if config.prompts != "auto" else found.prompts or _prompts_of(engine)
         weights = str(found.checkpoint.path) if found.checkpoint else found.weights
-        facts = ModelFacts(config.path, weights, engine.digest, engine.dtype, found.step)
-        yield Subject(EnginePolicy(engine, observer), PROMPTS[prompts], facts)
+        yield engine, found.prompts, ModelFacts(config.path, weights, engine.digest, engine.dtype, found.step)
 
 
 def _prompts_of(engine: LocalEngine) -> PromptsName:

@@ -4,7 +4,7 @@ import pytest
 
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Message, Prompt
-from gasp_rl.selfplay.prompts.asking import BASE, LCB, LCB_QWEN, R1, AskingPrompts
+from gasp_rl.selfplay.prompts.asking import BASE, LCB, LCB_QWEN, AskingPrompts
 from gasp_rl.selfplay.prompts.base import Unreadable
 
 PROGRAM = "def add(a, b):\n    return a + b"
@@ -17,7 +17,7 @@ SCRIPT = Problem(
     encoding=Encoding.TEXT, entry_point="",
 )  # fmt: skip
 BARE = Problem("sum", "Add two numbers.", (TestCase("1, 2", "3"),), (TestCase("4, 4", "8"),), entry_point="add")
-ALL = [BASE, R1, LCB, LCB_QWEN]
+ALL = [BASE, LCB, LCB_QWEN]
 
 
 def whole(prompt: Prompt) -> str:
@@ -51,34 +51,6 @@ def test_a_base_model_goes_on_inside_the_block_that_the_prompt_opens() -> None:
     assert BASE.read_program(PROGRAM) == f"{PROGRAM}\n\nf = add"
     assert BASE.read_program(f"{PROGRAM}\n```\n## Problem\n```python\ndef other(): pass") == f"{PROGRAM}\n\nf = add"
     assert isinstance(BASE.read_program(""), Unreadable)
-
-
-def test_r1_is_one_text_that_ends_where_thinking_begins() -> None:
-    asked = R1.ask_problem(FUNCTION)
-
-    assert isinstance(asked, str)
-    assert asked.endswith("\nAssistant: <think>")
-    assert asked.count("\nUser: ") == 1
-    assert R1.stop == ("</answer>",)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"hm </think> <answer>```python\n{PROGRAM}\n```</answer>",
-        f"hm </think> <answer>\n```python\n{PROGRAM}\n```",
-        f"perhaps <answer>```python\ndef add(): pass\n```</answer> no </think><answer>```python\n{PROGRAM}\n```</answer>",
-        f"the tag <answer> comes later </think><answer>```python\n{PROGRAM}\n```</answer>",
-    ],
-)
-def test_r1_reads_the_last_answer(text: str) -> None:
-    assert R1.read_program(text) == f"{PROGRAM}\n\nf = add"
-
-
-def test_r1_does_not_read_what_was_only_thought() -> None:
-    found = R1.read_program(f"```python\n{PROGRAM}\n``` </think>")
-
-    assert found == Unreadable("no answer: there is no <answer>")
 
 
 def test_livecodebenchs_form_is_kept_part_by_part() -> None:

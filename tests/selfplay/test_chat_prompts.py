@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gasp_rl.config import LEMMA, LIFT, RungConfig
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
-from gasp_rl.rollout import Axis, Kind, Message, Pair, Prompt, Proposal, Task
+from gasp_rl.rollout import Axis, Kind, Pair, Prompt, Proposal, Task
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
 from gasp_rl.selfplay.prompts.chat import CHAT, SHOT_PREVIOUS, SHOTS
 
@@ -426,13 +426,7 @@ def test_chat_is_a_prompt_set() -> None:
 def test_the_worked_reply_of_every_request_is_one_we_can_read(rung: RungConfig, axis: Axis) -> None:
     prompt = CHAT.teach(rung, axis, TOWERS if rung is LEMMA else None, LEMMA_MADE if rung is LIFT else None, 5)
 
-    assert [message.role for message in prompt if isinstance(message, Message)] == [
-        "system",
-        "user",
-        "assistant",
-        "user",
-    ]
-    assert isinstance(prompt[2], Message)
+    assert [message.role for message in prompt] == ["system", "user", "assistant", "user"]
     assert CHAT.read_proposal(prompt[2].content, 5) == SHOTS[rung.direction, axis]
 
 
@@ -564,7 +558,7 @@ def test_no_placeholder_is_left_in_a_request() -> None:
     ]
 
     assert not any("{" in text_of(prompt) or "}" in text_of(prompt) for prompt in requests)
-    assert all(isinstance(prompt[0], Message) and prompt[0].role == "system" for prompt in requests)
+    assert all(prompt[0].role == "system" for prompt in requests)
 
 
 def test_free_requests_show_the_references() -> None:

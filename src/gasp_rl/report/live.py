@@ -18,7 +18,7 @@ from rich.text import Text
 from gasp_rl.report import numbers
 from gasp_rl.report.text import one_line
 from gasp_rl.report.words import duration
-from gasp_rl.rollout import Answer, Evaluation, Iteration, Judgement, Proposal, Rejection
+from gasp_rl.rollout import BROKEN, Answer, Evaluation, Iteration, Judgement, Proposal, Rejection
 from gasp_rl.stats import mean_pass_at_k
 
 SPEED_WINDOW = 10.0
@@ -30,7 +30,7 @@ RECENT = 2
 LEGEND = "Each iteration: accepted/written (mean reward) per rung, then right answers."
 
 REASONS: dict[str, frozenset[Rejection]] = {
-    "broken": frozenset({Rejection.MALFORMED, Rejection.UNSAFE, Rejection.INVALID, Rejection.NONDETERMINISTIC}),
+    "broken": BROKEN,
     "known": frozenset({Rejection.DUPLICATE, Rejection.CONTAMINATED, Rejection.QUARANTINED}),
     "too hard": frozenset({Rejection.TOO_HARD}),
     "too easy": frozenset({Rejection.TOO_EASY}),

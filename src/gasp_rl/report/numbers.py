@@ -8,7 +8,7 @@ from functools import lru_cache
 from statistics import fmean
 
 from gasp_rl.intervals import Interval, bootstrap_interval
-from gasp_rl.rollout import Answer, Evaluation, Judgement, Phase, ProblemScore, Proposal, Rejection, UpdateStats
+from gasp_rl.rollout import BROKEN, Answer, Evaluation, Judgement, Phase, ProblemScore, Proposal, Rejection, UpdateStats
 from gasp_rl.runs.journal import Journal
 from gasp_rl.runs.metrics import Measurement
 from gasp_rl.stats import mean_pass_at_k, paired_exact_test, pass_at_k
@@ -188,12 +188,11 @@ def accepted_over_time(journal: Journal, rung: str) -> list[Point]:
 
 def runnable_over_time(journal: Journal, rung: str) -> list[Point]:
     """Share of proposals that could be read and run: the first thing to fall when a teacher collapses."""
-    broken = {Rejection.MALFORMED, Rejection.UNSAFE, Rejection.INVALID, Rejection.NONDETERMINISTIC}
     points = []
     for iteration in journal.iterations:
         written = [p for phase in iteration.phases for p in phase.proposals if p.rung == rung]
         if written:
-            points.append((float(iteration.step), sum(p.rejection not in broken for p in written) / len(written)))
+            points.append((float(iteration.step), sum(p.rejection not in BROKEN for p in written) / len(written)))
     return points
 
 

@@ -8,14 +8,12 @@ from typing import Final
 
 from gasp_rl.config import Alarm, HealthConfig, RunConfig
 from gasp_rl.problems.microcode.operations import honest
-from gasp_rl.rollout import Evaluation, Iteration, Judgement, Phase, Rejection
+from gasp_rl.rollout import BROKEN, Evaluation, Iteration, Judgement, Phase, Rejection
 from gasp_rl.runs.journal import EvaluationRecord, IterationRecord, Journal
 from gasp_rl.stats import mean_pass_at_k
 
 LEAST: Final = 8
 """Proposals or answers that a share is taken of: fewer say nothing."""
-
-BROKEN: Final = frozenset({Rejection.MALFORMED, Rejection.UNSAFE, Rejection.INVALID, Rejection.NONDETERMINISTIC})
 
 
 class Signal(StrEnum):

@@ -101,7 +101,7 @@ class Teacher:
 
     def propose(self, rung: RungConfig, footholds: Sequence[Foothold], cfg: GaspConfig, seed: int) -> Lesson:
         """`cfg.tries_per_round` proposals from each foothold, screened and rewarded."""
-        prompts = [self._ask(rung, foothold, cfg) for foothold in footholds]
+        prompts = [self.ask(rung, foothold, cfg) for foothold in footholds]
 
         def blank(place: int, text: str) -> Proposal:
             foothold = footholds[place]
@@ -135,6 +135,12 @@ class Teacher:
             tried=tuple(one.tried.group for one in flat if one.tried and one.proposal.accepted),
             tries=tries(flat),
         )
+
+    def ask(self, rung: RungConfig, foothold: Foothold, cfg: GaspConfig) -> Prompt:
+        """The prompt for one rung from one foothold."""
+        goalpost = foothold.goalpost if rung.sees in {"goalpost", "both"} else None
+        previous = foothold.previous if rung.sees in {"previous", "both"} else None
+        return self._prompts.teach(rung, foothold.axis, goalpost, previous, cfg.pairs)
 
     def write(
         self,
@@ -180,11 +186,6 @@ class Teacher:
             proposal = replace(one.proposal, pairs=pairs, rejection=checked.rejection, detail=checked.detail)
             written[place][sample] = replace(one, proposal=proposal)
         return written
-
-    def _ask(self, rung: RungConfig, foothold: Foothold, cfg: GaspConfig) -> Prompt:
-        goalpost = foothold.goalpost if rung.sees in {"goalpost", "both"} else None
-        previous = foothold.previous if rung.sees in {"previous", "both"} else None
-        return self._prompts.teach(rung, foothold.axis, goalpost, previous, cfg.pairs)
 
     def screen_contamination(self, written: Sequence[Written]) -> list[Written]:
         """Find out what of the accepted gives an evaluation problem away, and refuse it where that is asked for."""

@@ -1,15 +1,13 @@
 """Prompt sets that only ask real problems, to measure models that nobody trains here, each in the form it expects.
 
 base        a text that a model without instruction tuning completes
-r1          one conversation as text, with think and answer tags, as Absolute Zero frames every prompt (arXiv:2505.03335)
 lcb         the form of LiveCodeBench's generic chat prompt; the program is read by its rule
 lcb-qwen    the form of LiveCodeBench's prompt for Qwen2.5-Coder instruct models
 
-The forms of the last three are the originals', part by part; the wording is ours.
+The forms of the last two are the originals', part by part; the wording is ours.
 """
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,12 +28,6 @@ BASE_TEXT = """\
 ```python
 """
 
-R1_TEXT = """\
-A user asks and an assistant answers. The assistant reasons first, inside <think> and </think>, and then gives its \
-answer, inside <answer> and </answer>.
-User: {request}
-Assistant: <think>"""
-
 LCB_ROLE = "You are an expert Python programmer."
 LCB_TASK = "You are given a problem and write a correct Python program that meets it and passes all tests."
 LCB_STARTER = "Use this starter code, and put your code inside the delimiters."
@@ -46,8 +38,6 @@ LCB_STDIN = """\
 Read the input from stdin and write the answer to stdout; do not test directly on the sample inputs. Put your code inside \
 the delimiters: when it is run, it must read the input, solve the problem and print the answer to STDOUT."""
 LCB_PLACE = "# YOUR CODE HERE"
-
-ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)(?:</answer>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -79,16 +69,6 @@ def read_base(text: str) -> str | Unreadable:
     """What was written into the block that the prompt opens."""
     block, _, _ = text.partition("\n```")
     return replies.read_answer_program(f"```python\n{block}\n```")
-
-
-def ask_r1(problem: Problem) -> Prompt:
-    return R1_TEXT.format(request=chat.request_program(problem))
-
-
-def read_r1(text: str) -> str | Unreadable:
-    """The program of the last answer; what stands outside the tags does not count."""
-    answers = ANSWER.findall(text)
-    return replies.read_answer_program(answers[-1]) if answers else Unreadable("no answer: there is no <answer>")
 
 
 def ask_lcb(problem: Problem) -> Prompt:
@@ -136,6 +116,5 @@ def _lcb_format(problem: Problem) -> tuple[str, str]:
 
 
 BASE = AskingPrompts("base", ("\n```",), ask_base, read_base)
-R1 = AskingPrompts("r1", ("</answer>",), ask_r1, read_r1)
 LCB = AskingPrompts("lcb", (), ask_lcb, read_lcb)
 LCB_QWEN = AskingPrompts("lcb-qwen", (), ask_lcb_qwen, read_lcb)

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 from gasp_rl.config import RungConfig
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
-from gasp_rl.rollout import Axis, Kind, Message, Pair, Prompt, Proposal, Task
+from gasp_rl.rollout import Axis, Kind, Message, Pair, Proposal, Task
 from gasp_rl.selfplay.prompts import replies
 from gasp_rl.selfplay.prompts.base import Draft, Unreadable
+
+Conversation: TypeAlias = tuple[Message, ...]
 
 EXAMPLE_CHARACTERS = 400
 """An example longer than this explains nothing that a short one would not."""
@@ -270,14 +273,14 @@ class ChatPrompts:
         return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
     def teach(self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None,
-              pairs: int) -> Prompt:  # fmt: skip
+              pairs: int) -> Conversation:  # fmt: skip
         shot_goalpost = SHOT_PROBLEM if goalpost is not None else None
         shot_previous = SHOT_PREVIOUS if previous is not None else None
         example = _request(rung, axis, shot_goalpost, shot_previous, pairs)
         request = _request(rung, axis, goalpost, previous, pairs)
         return _chat(TEACHER.format(pairs=pairs), example, _exercise(SHOTS[rung.direction, axis], pairs), request)
 
-    def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Prompt:
+    def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Conversation:
         if kind is Kind.INDUCTION:
             reply = _message_and_inputs(SHOT_EXERCISE, pairs)
             request = _fenced("python", references[0].program)
@@ -287,7 +290,7 @@ class ChatPrompts:
         reply = _puzzle(SHOT_EXERCISE.program, SHOT_EXERCISE.inputs[0])
         return _chat(FREE_TEACHER.format(aim=FREE_AIMS[kind]), FREE_FIRST, reply, request)
 
-    def ask(self, task: Task) -> Prompt:
+    def ask(self, task: Task) -> Conversation:
         match task.kind:
             case Kind.DEDUCTION:
                 text = DEDUCTION.format(program=task.program.strip(), input=task.shown[0].input)
@@ -298,7 +301,7 @@ class ChatPrompts:
                 text = INDUCTION.format(message=task.message, examples=examples)
         return _chat(STUDENT, text)
 
-    def ask_problem(self, problem: Problem) -> Prompt:
+    def ask_problem(self, problem: Problem) -> Conversation:
         return _chat(STUDENT, request_program(problem))
 
     def read_proposal(self, text: str, pairs: int) -> Draft | Unreadable:
@@ -334,7 +337,7 @@ def request_program(problem: Problem) -> str:
     return PROBLEM.format(statement=problem.statement.strip(), examples=problem_examples(problem), task=task)
 
 
-def _chat(system: str, *turns: str) -> Prompt:
+def _chat(system: str, *turns: str) -> Conversation:
     """The user speaks first and last; the assistant's turns in between are worked examples."""
     speakers = ("user", "assistant")
     return (Message("system", system), *(Message(speakers[n % 2], turn) for n, turn in enumerate(turns)))
