@@ -1,15 +1,18 @@
 """Gradients of one model: log-probs of completions, and the clipped policy-gradient loss.
 
-Micro-batches and vocabulary chunks decide memory and speed only. The loss is a sum over tokens divided by an explicit
+A prompt is run once for several of its completions, which stand behind it in one row and do not see each other. Rows,
+micro-batches and vocabulary chunks decide memory and speed only. The loss is a sum over tokens divided by an explicit
 denominator, so neither they nor the number of calls can change the update.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -25,15 +28,36 @@ CPU_TOKENS = 2048
 """Tokens of a micro-batch on a CPU, at most: its matrix products are as fast as they get, and its activations still fit
 the cache. The micro model's gradient took 6.1 CPU seconds with 2,048, 9.3 with 16,384."""
 
-Layer: TypeAlias = Callable[[Tensor], Tensor]
+SHARED_TOKENS = 4096
+"""Of a row with several completions, at most. Its mask is as large as the square of its length, and so is the time that
+attention takes; long before, the prompt's own share of the work has become small."""
 
-Shard: TypeAlias = Callable[[PreTrainedModel, Layer], Layer]
+Layer: TypeAlias = Callable[[Tensor], Tensor]
+Trunk: TypeAlias = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+"""(tokens_BT, positions_BT, mask_B1TT) -> hidden states. None: the tokens follow each other, each sees all before it."""
+Shard: TypeAlias = Callable[[PreTrainedModel, Trunk], Trunk]
 """Spreads the parameters of a model over processes; given its trunk, returns the trunk to call from then on."""
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A prompt, and behind it completions that follow it, not each other. The last token of each predicts nothing and is
+    left out.
+    """
+
+    prompt: tuple[int, ...]
+    completions: tuple[tuple[int, ...], ...]
+    items: tuple[int, ...]
+    """Places in the caller's list of the items that these are of."""
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + sum(len(completion) - 1 for completion in self.completions)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """Items run through the model together."""
+    """Rows run through the model together."""
 
     items: list[int]
     """Places of the items in the caller's list."""
@@ -43,10 +67,35 @@ class Batch:
     targets_N: Tensor
     sizes: list[int]
     """Completion tokens per item."""
+    positions_BT: Tensor | None = None
+    mask_B1TT: Tensor | None = None
+    """0 where a token sees another, else minus infinity. Positions and mask are None where every row has one completion."""
+
+
+def rows_of(items: Sequence[TrainItem], room: int) -> list[Row]:
+    """Put items of one prompt into one row while it has room: `room` tokens, or one item. Empty completions are left out.
+
+    >>> items = [TrainItem((1, 2), completion, 1.0, ()) for completion in ((3, 4), (5,), (6, 7, 8))]
+    >>> [(row.completions, row.length) for row in rows_of(items, 4)]
+    [(((3, 4), (5,)), 3), (((6, 7, 8),), 4)]
+    """
+    rows: list[Row] = []
+    newest: dict[tuple[int, ...], int] = {}
+    for place, item in enumerate(items):
+        if not item.completion:
+            continue
+        last = newest.get(item.prompt)
+        if last is not None and rows[last].length + len(item.completion) - 1 <= room:
+            row = rows[last]
+            rows[last] = Row(row.prompt, (*row.completions, item.completion), (*row.items, place))
+        else:
+            newest[item.prompt] = len(rows)
+            rows.append(Row(item.prompt, (item.completion,), (place,)))
+    return rows
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Group items of like length: as many as fit the budget with their padding, one at least.
+    """Group rows of like length: as many as fit the budget with their padding, one at least.
 
     >>> micro_batches([3, 9, 4, 10], 20)
     [[3, 1], [2, 0]]
@@ -91,14 +140,16 @@ class ModelLearner:
         self.model: PreTrainedModel = model.train(mode=False)
         if recompute:
             _recompute(model)
-        self._trunk, self._head, self.vocabulary = _split(model)
+        self._device = model.device
+        self._token_budget = token_budget if model.device.type != "cpu" else min(token_budget, CPU_TOKENS)
+        self._compute = compute
+        with self._autocast():
+            self._trunk, self._head, self.vocabulary = _split(model)
+            self._shares = _can_share(model, self._trunk, compute)
         if shard is not None:
             self._trunk = shard(model, self._trunk)
         self.parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, fused=True)
-        self._device = model.device
-        self._token_budget = token_budget if model.device.type != "cpu" else min(token_budget, CPU_TOKENS)
-        self._compute = compute
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float) -> list[list[float]]:
         found: list[list[float]] = [[] for _ in items]
@@ -162,29 +213,37 @@ class ModelLearner:
         return torch.nn.utils.clip_grad_norm_(self.parameters.values(), largest).item()
 
     def _batches(self, items: Sequence[TrainItem]) -> Iterator[Batch]:
-        """Micro-batches, right-padded: a causal model needs no mask for what comes after. Empty completions are left out."""
+        """Micro-batches, right-padded: a causal model needs no mask for what comes after."""
         require_prompts(items)
-        written = [place for place, item in enumerate(items) if item.completion]
-        lengths = [len(items[place].prompt) + len(items[place].completion) - 1 for place in written]
-        for batch in micro_batches(lengths, self._token_budget):
-            chosen = [items[written[place]] for place in batch]
-            longest = lengths[batch[0]]
-            tokens: list[list[int]] = []
-            places: list[int] = []
-            targets: list[int] = []
-            for row, item in enumerate(chosen):
-                text = [*item.prompt, *item.completion[:-1]]
-                tokens.append(text + [0] * (longest - len(text)))
-                first = row * longest + len(item.prompt) - 1
-                places.extend(range(first, first + len(item.completion)))
-                targets.extend(item.completion)
-            yield Batch(
-                items=[written[place] for place in batch],
-                tokens_BT=torch.tensor(tokens, device=self._device),
-                places_N=torch.tensor(places, device=self._device),
-                targets_N=torch.tensor(targets, device=self._device),
-                sizes=[len(item.completion) for item in chosen],
-            )
+        rows = rows_of(items, min(self._token_budget, SHARED_TOKENS) if self._shares else 0)
+        for chosen in micro_batches([row.length for row in rows], self._token_budget):
+            yield self._batch([rows[place] for place in chosen])
+
+    def _batch(self, rows: Sequence[Row]) -> Batch:
+        shape = len(rows), max(row.length for row in rows)
+        tokens, positions, owners = (np.zeros(shape, np.int64) for _ in range(3))
+        places: list[int] = []
+        for number, row in enumerate(rows):
+            prompt = end = len(row.prompt)
+            tokens[number, :end] = row.prompt
+            positions[number, :end] = np.arange(end)
+            for owner, completion in enumerate(row.completions, start=1):
+                start, end = end, end + len(completion) - 1
+                tokens[number, start:end] = completion[:-1]
+                positions[number, start:end] = np.arange(prompt, prompt + end - start)
+                owners[number, start:end] = owner
+                first = number * shape[1]
+                places += [first + prompt - 1, *range(first + start, first + end)]
+        shared = any(len(row.items) > 1 for row in rows)
+        return Batch(
+            items=[item for row in rows for item in row.items],
+            tokens_BT=torch.from_numpy(tokens).to(self._device),
+            places_N=torch.tensor(places, device=self._device),
+            targets_N=torch.tensor([t for row in rows for c in row.completions for t in c], device=self._device),
+            sizes=[len(completion) for row in rows for completion in row.completions],
+            positions_BT=torch.from_numpy(positions).to(self._device) if shared else None,
+            mask_B1TT=sight(torch.from_numpy(owners).to(self._device), self._compute) if shared else None,
+        )
 
     def _targets(self, items: Sequence[TrainItem], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Old log-probs, advantage and weight of each completion token."""
@@ -197,7 +256,8 @@ class ModelLearner:
 
     def _features(self, batch: Batch) -> Tensor:
         with self._autocast():
-            return self._trunk(batch.tokens_BT).flatten(0, 1).index_select(0, batch.places_N)
+            hidden_BTH = self._trunk(batch.tokens_BT, batch.positions_BT, batch.mask_B1TT)
+            return hidden_BTH.flatten(0, 1).index_select(0, batch.places_N)
 
     def _logprobs(self, features: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
         """Log of softmax(logits / temperature) at the targets; temperature 0 was sampled greedily and is scored as 1."""
@@ -211,9 +271,7 @@ class ModelLearner:
         return (slice(first, first + rows) for first in range(0, len(features), rows))
 
     def _autocast(self) -> AbstractContextManager[object]:
-        if self._compute == torch.float32 or self._device.type != "cuda":
-            return nullcontext()
-        return torch.autocast("cuda", self._compute)
+        return nullcontext() if self._compute == torch.float32 else torch.autocast(self._device.type, self._compute)
 
 
 def _recompute(model: PreTrainedModel) -> None:
@@ -230,8 +288,20 @@ def _recompute(model: PreTrainedModel) -> None:
             module.training = True
 
 
+def sight(owners_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    """mask_B1TT: a token sees those before it that are of its own completion or of the prompt, whose owner is 0.
+
+    A sum's mask, not a truth's: `scaled_dot_product_attention` would make one of it in every layer and keep them all.
+    """
+    length = owners_BT.shape[1]
+    earlier_TT = torch.ones(length, length, dtype=torch.bool, device=owners_BT.device).tril_()
+    seen_B1T = owners_BT[:, None, :]
+    sees_BTT = earlier_TT & ((seen_B1T == 0) | (seen_B1T == owners_BT[:, :, None]))
+    return torch.zeros(sees_BTT.shape, dtype=dtype, device=owners_BT.device).masked_fill_(~sees_BTT, -math.inf)[:, None]
+
+
 @torch.no_grad()
-def _split(model: PreTrainedModel) -> tuple[Layer, Layer, int]:
+def _split(model: PreTrainedModel) -> tuple[Trunk, Layer, int]:
     """Trunk and head, so that logits are computed where a completion is and nowhere else; and the vocabulary's size.
 
     Some models change the logits after the head (soft caps, scales). Whether this one does is tried, not guessed: if
@@ -241,8 +311,38 @@ def _split(model: PreTrainedModel) -> tuple[Layer, Layer, int]:
     probe = torch.tensor([[0, 1, 1, 0]], device=model.device)
     whole = model(input_ids=probe, use_cache=False).logits
 
+    def run(part: Callable[..., Any], tokens_BT: Tensor, positions_BT: Tensor | None, mask_B1TT: Tensor | None) -> Any:
+        if positions_BT is None:
+            return part(input_ids=tokens_BT, use_cache=False)
+        return part(input_ids=tokens_BT, position_ids=positions_BT, attention_mask=mask_B1TT, use_cache=False)
+
     if head is not None and trunk is not model:
         inner = trunk(input_ids=probe, use_cache=False).last_hidden_state
         if inner.shape[-1] == head.in_features and torch.equal(head(inner), whole):
-            return (lambda tokens: trunk(input_ids=tokens, use_cache=False).last_hidden_state), head, whole.shape[-1]
-    return (lambda tokens: model(input_ids=tokens, use_cache=False).logits), (lambda logits: logits), whole.shape[-1]
+            return (lambda *text: run(trunk, *text).last_hidden_state), head, whole.shape[-1]
+    return (lambda *text: run(model, *text).logits), (lambda logits: logits), whole.shape[-1]
+
+
+@torch.no_grad()
+def _can_share(model: PreTrainedModel, trunk: Trunk, dtype: torch.dtype) -> bool:
+    """Whether a token of this model sees exactly what a mask says, wherever it stands in its row.
+
+    Tried on two completions of one prompt: behind one another, and each for itself. A window would show in longer texts
+    only, so a model whose layers are not all of full attention is not tried.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    known = inspect.signature(model.base_model.forward).parameters
+    if kinds != {"full_attention"} or window or not {"attention_mask", "position_ids"} <= set(known):
+        return False
+
+    def tensor(*numbers: int) -> Tensor:
+        return torch.tensor([numbers], device=model.device)
+
+    alone = [trunk(tensor(0, 1, 0, 1), None, None)[0, 2:], trunk(tensor(0, 1, 1, 1, 0), None, None)[0, 2:]]
+    row = trunk(tensor(0, 1, 0, 1, 1, 1, 0), tensor(0, 1, 2, 3, 2, 3, 4), sight(tensor(0, 0, 1, 1, 2, 2, 2), dtype))[
+        0, 2:
+    ]
+    rounding = 100 * torch.finfo(dtype).eps * float(row.abs().max())
+    return torch.allclose(row.float(), torch.cat(alone).float(), rtol=0.0, atol=rounding)

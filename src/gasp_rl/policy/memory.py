@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from gasp_rl.config import LoraConfig, ModelConfig
 from gasp_rl.errors import ModelError
-from gasp_rl.policy.learner import CPU_TOKENS, LOGITS
+from gasp_rl.policy.learner import CPU_TOKENS, LOGITS, SHARED_TOKENS
 from gasp_rl.policy.models import blank_model
 
 GIB = 2**30
@@ -101,16 +101,16 @@ def needs(
     # What a layer of the Llama kind keeps for its gradient: in float32 the inputs of its norms, in the type of the arithmetic
     # the inputs of its products, queries and keys as they are turned, what attention found, and four widths of the
     # feed-forward part.
-    arithmetic = FLOAT if device.type == "cpu" else dtype.itemsize
-    layer = FLOAT * 4 * shape.hidden + arithmetic * (4 * shape.hidden + 4 * shape.keys + 4 * shape.inner)
+    layer = FLOAT * 4 * shape.hidden + dtype.itemsize * (4 * shape.hidden + 4 * shape.keys + 4 * shape.inner)
     kept = layer + shape.layers * FLOAT * shape.hidden if config.recompute else shape.layers * layer
+    mask = dtype.itemsize * min(tokens, SHARED_TOKENS)  # of each token, on every other of its row
     return Needs(
         weights=FLOAT * (shape.parameters + of_adapters),
         moments=2 * FLOAT * learned,
         copy=dtype.itemsize * shape.parameters + FLOAT * shape.tallest,
         cache=dtype.itemsize * 2 * shape.layers * shape.keys * config.batch_tokens,
         gradients=FLOAT * learned,
-        activations=tokens * kept + 3 * FLOAT * LOGITS if learns else 0,
+        activations=tokens * (kept + mask) + 3 * FLOAT * LOGITS if learns else 0,
     )
 
 
