@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Gemma2Config, GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedModel
+from transformers import Gemma2Config, GPT2Config, LlamaConfig, MistralConfig, PreTrainedConfig, PreTrainedModel
 
 from gasp_rl.policy.engine import Loss, OptimParams, TrainItem
-from gasp_rl.policy.learner import ModelLearner, micro_batches
+from gasp_rl.policy.learner import ModelLearner, micro_batches, rows_of
 
 MakeModel: TypeAlias = Callable[[PreTrainedConfig], PreTrainedModel]
 
@@ -22,6 +22,10 @@ PLAIN = LlamaConfig(
     vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, pad_token_id=0,
 )  # fmt: skip
+WINDOWED = MistralConfig(
+    vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=64, sliding_window=3, eos_token_id=1, pad_token_id=0,
+)  # fmt: skip
 DROPPING = GPT2Config(vocab_size=40, n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0.5, eos_token_id=1)
 
 ITEMS = [
@@ -29,7 +33,29 @@ ITEMS = [
     TrainItem((5,), (10, 11, 12, 13), -0.5, (-1.0, -2.0, -1.5, -0.5)),
     TrainItem((5, 6), (), 1.0, ()),
     TrainItem((6, 7, 8, 9, 10, 11), (1,), 2.0, (-3.0,)),
+    TrainItem((5, 6, 7), (8,), -1.0, (-1.0,)),
+    TrainItem((5, 6, 7), (12, 13, 14), 1.5, (-2.0, -2.0, -1.0)),
 ]
+
+texts = st.lists(st.integers(2, 4), max_size=6).map(tuple)
+
+
+@given(st.lists(st.tuples(texts.filter(bool), texts), max_size=20), st.integers(0, 40))
+def test_rows_hold_every_token_once_behind_its_prompt_and_within_their_room(
+    pairs: list[tuple[tuple[int, ...], tuple[int, ...]]], room: int
+) -> None:
+    items = [TrainItem(prompt, completion, 1.0, ()) for prompt, completion in pairs]
+
+    rows = rows_of(items, room)
+
+    assert sorted(place for row in rows for place in row.items) == [
+        n for n, item in enumerate(items) if item.completion
+    ]
+    for row in rows:
+        assert [TrainItem(row.prompt, text, 1.0, ()) for text in row.completions] == [
+            items[place] for place in row.items
+        ]
+        assert len(row.items) == 1 or row.length <= room
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 200))
@@ -51,10 +77,12 @@ def test_micro_batches_of_mixed_texts_waste_little_on_padding() -> None:
     assert padded < 1.1 * sum(lengths)
 
 
-@pytest.mark.parametrize("config", [PLAIN, CAPPED, DROPPING], ids=["plain", "capped logits", "dropout"])
+@pytest.mark.parametrize(
+    "config", [PLAIN, CAPPED, DROPPING, WINDOWED], ids=["plain", "capped logits", "dropout", "window"]
+)
 def test_log_probs_are_those_of_the_model(config: PreTrainedConfig, make_model: MakeModel) -> None:
     model = make_model(config)
-    learner = ModelLearner(model, 10, torch.float32)
+    learner = ModelLearner(model, 12, torch.float32)
 
     found = learner.logprobs(ITEMS, 0.5)
 
@@ -77,6 +105,44 @@ def test_logits_are_computed_for_completions_only(make_model: MakeModel) -> None
     learner.forward_backward(ITEMS, Loss(1.0))
 
     assert sum(seen) == sum(len(item.completion) for item in ITEMS)
+
+
+def test_a_prompt_is_run_once_for_all_its_completions(make_model: MakeModel) -> None:
+    model = make_model(PLAIN)
+    learner = ModelLearner(model, 1000, torch.float32)
+    seen: list[list[int]] = []
+    embedding: Any = model.get_input_embeddings()
+    embedding.register_forward_hook(lambda _, inputs, __: seen.extend(inputs[0].tolist()))
+
+    learner.forward_backward(ITEMS, Loss(1.0))
+
+    assert [row for row in seen if row[:3] == [5, 6, 7]] == [[5, 6, 7, 8, 12, 13]]
+
+
+def test_a_model_that_sees_through_a_window_runs_every_item_for_itself(make_model: MakeModel) -> None:
+    model = make_model(WINDOWED)
+    learner = ModelLearner(model, 1000, torch.float32)
+    seen: list[int] = []
+    embedding: Any = model.get_input_embeddings()
+    embedding.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+
+    learner.forward_backward(ITEMS, Loss(1.0))
+
+    assert sum(seen) == sum(bool(item.completion) for item in ITEMS)
+
+
+@pytest.mark.parametrize("config", [PLAIN, DROPPING], ids=["llama", "gpt2"])
+def test_a_gradient_in_bfloat16_is_close_to_that_in_float32(config: PreTrainedConfig, make_model: MakeModel) -> None:
+    exact, rounded = make_model(config), make_model(config)
+
+    ModelLearner(exact, 1000, torch.float32).forward_backward(ITEMS, Loss(1.0))
+    ModelLearner(rounded, 1000, torch.bfloat16).forward_backward(ITEMS, Loss(1.0))
+
+    left, right = (
+        torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None]) for m in (exact, rounded)
+    )
+    assert right.dtype == torch.float32
+    assert float((left - right).norm() / left.norm()) < 0.02
 
 
 def test_a_step_is_that_of_adamw(make_model: MakeModel) -> None:
