@@ -104,11 +104,11 @@ def copy_weights(model: PreTrainedModel, dtype: torch.dtype, context: int) -> Ll
         biased = attention.q_proj.bias is not None
         gate_up = torch.cat([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)])
         return Layer(
-            qkv=(qkv * (block.input_layernorm.weight * root)).T.to(dtype).contiguous(),
+            qkv=(qkv * (block.input_layernorm.weight.float() * root)).T.to(dtype).contiguous(),
             qkv_bias=fused(*(linear.bias for linear in projections)).to(dtype) if biased else None,
             out=_copy(weight_of(attention.o_proj).T, dtype),
             out_bias=None if attention.o_proj.bias is None else _copy(attention.o_proj.bias, dtype),
-            gate_up=(gate_up * (block.post_attention_layernorm.weight * root)).T.to(dtype).contiguous(),
+            gate_up=(gate_up * (block.post_attention_layernorm.weight.float() * root)).T.to(dtype).contiguous(),
             down=_copy(weight_of(mlp.down_proj).T, dtype),
         )
 
