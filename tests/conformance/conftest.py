@@ -1,6 +1,8 @@
 """Engines under test, small enough to be made anew for every test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TypeAlias
 
 import pytest
@@ -41,14 +43,19 @@ def tokenizer() -> HfTokenizer:
     return HfTokenizer(make(tokenizer_object=inner, eos_token="<end>", pad_token="<pad>"))
 
 
-def llama() -> PreTrainedModel:
+def llama(head_dim: int = 8) -> PreTrainedModel:
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(VOCABULARY), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=None,
+            num_key_value_heads=2, head_dim=head_dim, max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=None,
             eos_token_id=1, pad_token_id=0,
         )
     )  # fmt: skip
+
+
+def wide_llama() -> PreTrainedModel:
+    """As narrow as vLLM's kernels allow."""
+    return llama(head_dim=32)
 
 
 def gpt2() -> PreTrainedModel:
@@ -85,20 +92,29 @@ LOCAL = {
     "local": lambda: peaked(llama), "local-generic": lambda: peaked(gpt2), "local-lora": lambda: adapted(llama),
     "local-generic-lora": lambda: adapted(gpt2),
 }  # fmt: skip
+VLLM = {"local-vllm": lambda: peaked(wide_llama), "local-vllm-lora": lambda: adapted(wide_llama)}
+OF_VLLM = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]  # the warnings are its own
+ALL_LOCAL = [*LOCAL, *(pytest.param(name, marks=OF_VLLM) for name in VLLM)]
 
 
 def local(name: str, config: ModelConfig, token_budget: int = TOKEN_BUDGET) -> LocalEngine:
-    return LocalEngine.of(LOCAL[name](), tokenizer(), config, dtype=torch.float32, token_budget=token_budget)
+    model = (LOCAL | VLLM)[name]()
+    config = replace(config, sampler="vllm" if name in VLLM else "in-process")
+    return LocalEngine.of(model, tokenizer(), config, dtype=torch.float32, token_budget=token_budget)
 
 
-@pytest.fixture(params=LOCAL)
-def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+@pytest.fixture(params=ALL_LOCAL)
+def make_engine(request: pytest.FixtureRequest) -> Iterator[MakeEngine]:
     """Make a local engine; the same weights each time, whatever options are given."""
+    with ExitStack() as stack:
 
-    def make(*, token_budget: int = TOKEN_BUDGET, batch_rows: int = 512, batch_tokens: int = 100_000) -> LocalEngine:
-        return local(request.param, ModelConfig(batch_rows=batch_rows, batch_tokens=batch_tokens), token_budget)
+        def make(
+            *, token_budget: int = TOKEN_BUDGET, batch_rows: int = 512, batch_tokens: int = 100_000
+        ) -> LocalEngine:
+            config = ModelConfig(batch_rows=batch_rows, batch_tokens=batch_tokens)
+            return stack.enter_context(closing(local(request.param, config, token_budget)))
 
-    return make
+        yield make
 
 
 @pytest.fixture
@@ -110,8 +126,9 @@ def say(prompt: str, place: int, seed: int) -> str:
     return f"{prompt} {'ab' * (place % 4)}{'c' * (seed % 5)}."
 
 
-@pytest.fixture(params=["scripted", *LOCAL])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    if request.param == "scripted":
-        return ScriptedEngine(say, context=CONTEXT)
-    return local(request.param, ModelConfig(batch_rows=8))
+@pytest.fixture(params=["scripted", *ALL_LOCAL])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    scripted = request.param == "scripted"
+    made = ScriptedEngine(say, context=CONTEXT) if scripted else local(request.param, ModelConfig(batch_rows=8))
+    with closing(made):
+        yield made

@@ -1,6 +1,7 @@
 """Both ways of decoding against the model's own forward pass."""
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any, TypeAlias
 
 import pytest
@@ -107,6 +108,34 @@ def test_the_fast_path_gives_the_logits_of_the_model(config: PreTrainedConfig, m
 
     assert llama.supports(model)
     assert decode(open_session(llama.copy_weights(model, torch.float32, 64)), model) < 1e-4
+
+
+@pytest.mark.parametrize("piece", [1, 100, 2**18])
+@pytest.mark.parametrize("config", FAST.values(), ids=FAST)
+def test_weights_in_bfloat16_can_be_met_in_float32(
+    config: PreTrainedConfig, piece: int, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large the pieces, it is as if they were all widened before."""
+    monkeypatch.setattr(llama, "PIECE", piece)
+    narrow = llama.copy_weights(make_model(config), torch.bfloat16, 64, arithmetic=torch.float32)
+    layers = [
+        replace(
+            layer, **{f.name: weight.float() for f in fields(layer) if (weight := getattr(layer, f.name)) is not None}
+        )
+        for layer in narrow.layers
+    ]
+    wide = replace(narrow, embed=narrow.embed.float(), head=narrow.head.float(), layers=tuple(layers))
+
+    found = []
+    for decoder in (narrow, wide):
+        session = open_session(decoder)
+        first = session.prefill(PROMPTS)
+        session.join([0, 1, 0, 2, 3, 0])
+        found.append([first, *(session.step(torch.arange(6) + step) for step in range(5))])
+
+    assert narrow.head.dtype == narrow.layers[0].down.dtype == torch.bfloat16
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize("config", FAST.values(), ids=FAST)

@@ -30,6 +30,7 @@ from gasp_rl.policy.memory import require_room
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler, require_answerable
 from gasp_rl.policy.tokenizer import HfTokenizer
+from gasp_rl.policy.vllm import VllmSampler
 
 TOKEN_BUDGET = 16_384
 
@@ -57,7 +58,7 @@ class LocalEngine:
         dtype: torch.dtype,
         token_budget: int = TOKEN_BUDGET,
     ) -> "LocalEngine":
-        """`model` where it is to stay; what learns of it, adapters or all, in float32. `dtype` is that of the arithmetic."""
+        """`model` in float32, where it is to stay, with adapters if only these learn; `dtype` is that of the sampling copy."""
         learner = ModelLearner(model, token_budget, dtype, recompute=config.recompute)
         return cls(learner, sampler_for(config, model, tokenizer, dtype), tokenizer)
 
@@ -70,8 +71,7 @@ class LocalEngine:
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
         require_room(config, token_budget, device, dtype, learns=learns)
-        # What learns needs float32, or its steps would round to nothing; what stays need not be finer than what samples.
-        model, tokenizer = open_model(config.path, dtype if config.lora.rank else torch.float32)
+        model, tokenizer = open_model(config.path)
         if config.lora.rank:
             add_lora(model, config.lora)
         torch.nn.Module.to(model, device)
@@ -187,7 +187,13 @@ class LocalEngine:
 
 def sampler_for(config: ModelConfig, model: PreTrainedModel, tokenizer: HfTokenizer, dtype: torch.dtype) -> Sampler:
     """What is to sample for models like this one; nothing is published to it yet."""
-    return InProcessSampler(model, tokenizer, dtype, batch_rows=config.batch_rows, batch_tokens=config.batch_tokens)
+    match config.sampler:
+        case "in-process":
+            return InProcessSampler(
+                model, tokenizer, dtype, batch_rows=config.batch_rows, batch_tokens=config.batch_tokens
+            )
+        case "vllm":
+            return VllmSampler(config, model, tokenizer, dtype)
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -23,7 +23,7 @@ BASE = ".base_layer"
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> None:
-    """Freeze all weights and give every linear layer but the head an adapter in float32, which at first adds nothing.
+    """Freeze all weights and give every linear layer but the head an adapter, which at first adds nothing.
 
     Equal models get equal adapters, whatever was drawn before.
     """
@@ -37,10 +37,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> None:
         torch.manual_seed(0)
         peft.inject_adapter_in_model(asked, model, ADAPTER)
     for name, parameter in model.named_parameters():
-        learns = "lora_" in name
-        parameter.requires_grad_(learns)
-        if learns:
-            parameter.data = parameter.data.float()
+        parameter.requires_grad_("lora_" in name)
 
 
 def has_adapters(model: nn.Module) -> bool:
@@ -48,8 +45,8 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def weight_of(linear: Any) -> Tensor:
-    """What a linear layer multiplies by, its adapter included, in float32."""
-    weight: Tensor = linear.weight.float()
+    """What a linear layer multiplies by, its adapter included."""
+    weight: Tensor = linear.weight
     return weight + linear.get_delta_weight(ADAPTER) if hasattr(linear, "get_delta_weight") else weight
 
 
@@ -70,3 +67,17 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Names and values of all parameters, in an order of their own, under the names that they have without adapters."""
     found = {name.replace(BASE, ""): parameter for name, parameter in model.named_parameters()}
     yield from sorted(found.items())
+
+
+@torch.no_grad()
+def acting_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of what the model acts with, each adapter added to the weight that it is beside, one at a time; a
+    head that is the embedding too comes under both names.
+    """
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if "lora_" not in name:
+            plain = name.replace(BASE, "")
+            owner, _, attribute = plain.rpartition(".")
+            module = model.get_submodule(owner)
+            adapted = attribute == "weight" and hasattr(module, "get_delta_weight")
+            yield plain, weight_of(module) if adapted else parameter

@@ -1,6 +1,6 @@
 """How much memory a model will take, reckoned from its shape before its weights are read; what cannot fit is refused.
 
-Weights that learn are kept in float32, with AdamW's two moments beside them, and a copy of all weights samples. On top of that an
+Weights are kept in float32, with AdamW's two moments beside those that learn, and a copy of them samples. On top of that an
 iteration needs, by turns, the cache of what is being sampled, or the gradients and activations of an update.
 """
 
@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from gasp_rl.config import LoraConfig, ModelConfig
 from gasp_rl.errors import ModelError
 from gasp_rl.policy.learner import CPU_TOKENS, LOGITS, SHARED_TOKENS
+from gasp_rl.policy.llama import arithmetic_of
 from gasp_rl.policy.models import blank_model
 
 GIB = 2**30
@@ -53,10 +54,13 @@ class Needs:
     gradients: int
     activations: int
     """And logits, of one micro-batch."""
+    cache_stays: bool = False
+    """While the model learns."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.moments + self.copy + max(self.cache, self.gradients + self.activations)
+        update = self.gradients + self.activations
+        return self.weights + self.moments + self.copy + (sum if self.cache_stays else max)((self.cache, update))
 
     def __str__(self) -> str:
         parts = {
@@ -103,14 +107,18 @@ def needs(
     # feed-forward part.
     layer = FLOAT * 4 * shape.hidden + dtype.itemsize * (4 * shape.hidden + 4 * shape.keys + 4 * shape.inner)
     kept = layer + shape.layers * FLOAT * shape.hidden if config.recompute else shape.layers * layer
+    # vLLM computes in the type of the weights, and on a CPU it gives nothing back.
+    vllm = config.sampler == "vllm"
+    of_cache = dtype if vllm else arithmetic_of(dtype, device)
     mask = dtype.itemsize * min(tokens, SHARED_TOKENS)  # of each token, on every other of its row
     return Needs(
-        weights=(dtype.itemsize if rank else FLOAT) * shape.parameters + FLOAT * of_adapters,
+        weights=FLOAT * (shape.parameters + of_adapters),
         moments=2 * FLOAT * learned,
         copy=dtype.itemsize * shape.parameters + FLOAT * shape.tallest,
-        cache=dtype.itemsize * 2 * shape.layers * shape.keys * config.batch_tokens,
+        cache=of_cache.itemsize * 2 * shape.layers * shape.keys * config.batch_tokens,
         gradients=FLOAT * learned,
         activations=tokens * (kept + mask) + 3 * FLOAT * LOGITS if learns else 0,
+        cache_stays=vllm and device.type == "cpu",
     )
 
 

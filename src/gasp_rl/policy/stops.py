@@ -30,6 +30,11 @@ class StopStrings:
         """Whether each row's new token may have completed a stop string of its own."""
         return self._suspicious[numbers_N, tokens_N]
 
+    def may_have(self, token: int, stop: tuple[str, ...]) -> bool:
+        """The same for one row and any stop strings."""
+        number = self.number(stop)
+        return bool(self._suspicious[number, token])
+
     def reached(self, tokens: Sequence[int], stop: tuple[str, ...]) -> bool:
         """Whether the last token completed a stop string.
 
