@@ -253,6 +253,10 @@ class LearnConfig:
     clip_low: float = 0.2
     clip_high: float = 0.2
     """PPO clip range; with one update per phase the ratio is 1 and it never binds."""
+    truncate: float = 0.0
+    """Above 0: instead of the clip, weigh each token by min(ratio, truncate), the ratio being that of the learner's
+    probability to the sampler's (truncated importance sampling; 2 is usual). For a sampler that rounds otherwise than the
+    learner, as vLLM does: update/log_ratio_max shows how far they are apart."""
     advantages: Literal["trr++", "grpo", "rloo", "reinforce"] = "trr++"
     """Estimator for self-play phases (real-data phases use GRPO)."""
     whiten: Literal["token", "sequence"] = "token"
@@ -270,6 +274,7 @@ class LearnConfig:
         require(self.weight_decay >= 0.0, "learn.weight_decay", "0 or more", self.weight_decay)
         for name in ("grad_clip", "clip_low", "clip_high", "constant"):
             require(getattr(self, name) > 0.0, f"learn.{name}", "positive", getattr(self, name))
+        require(self.truncate >= 0.0, "learn.truncate", "0 (off) or more", self.truncate)
         require_at_least(1, self, "learn.", "token_budget")
 
 

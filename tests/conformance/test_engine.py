@@ -46,13 +46,17 @@ def slow_loss(items: list[TrainItem], logprobs: list[list[float]], loss: Loss) -
     for item, new in zip(items, logprobs, strict=True):
         for old, now in zip(item.old_logprobs, new, strict=True):
             ratio = math.exp(now - old)
-            free = ratio * item.advantage
-            bounded = min(max(ratio, 1 - loss.clip_low), 1 + loss.clip_high) * item.advantage
-            total += item.weight * -min(free, bounded)
+            if loss.truncate:
+                total += item.weight * -min(ratio, loss.truncate) * item.advantage * now
+                clipped += ratio > loss.truncate
+            else:
+                free = ratio * item.advantage
+                bounded = min(max(ratio, 1 - loss.clip_low), 1 + loss.clip_high) * item.advantage
+                total += item.weight * -min(free, bounded)
+                clipped += bounded < free
             tokens += 1
             surprise -= now
             largest = max(largest, abs(now - old))
-            clipped += bounded < free
     return StepStats(total / loss.denominator, tokens, surprise / tokens, largest, clipped / tokens)
 
 
@@ -134,9 +138,10 @@ def test_publishing_raises_the_version_by_one_and_samples_carry_it(engine: Engin
     assert {sample.version for _, samples in engine.sample(asked) for sample in samples} == {before + 1}
 
 
-def test_the_loss_is_what_its_docstring_says(engine: Engine) -> None:
+@pytest.mark.parametrize("truncate", [0.0, 1.1], ids=["clipped", "truncated"])
+def test_the_loss_is_what_its_docstring_says(engine: Engine, truncate: float) -> None:
     batch = items(engine)
-    loss = Loss(denominator=37.0, clip_low=0.2, clip_high=0.28, temperature=0.8)
+    loss = Loss(denominator=37.0, clip_low=0.2, clip_high=0.28, truncate=truncate, temperature=0.8)
 
     got = engine.forward_backward(batch, loss).result()
 

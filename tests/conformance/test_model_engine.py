@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -121,6 +122,21 @@ def test_the_gradient_is_that_of_a_plain_loop_over_items(model_engine: LocalEngi
     stats = model_engine.forward_backward(items, loss).result()
     assert stats.loss == pytest.approx(total.item() / 10.0, rel=1e-4, abs=1e-5)
     assert distance(gradients(model_engine), plain) < 1e-5
+
+
+@pytest.mark.parametrize("truncate", [0.5, 1.0, 3.0])
+def test_a_truncated_weight_scales_the_gradient_of_log_p(model_engine: LocalEngine, truncate: float) -> None:
+    (_, item, *_), loss = training(model_engine), Loss(1.0, truncate=truncate)
+    item = replace(item, completion=item.completion[:1], old_logprobs=(item.old_logprobs[0] - math.log(2.0),))
+
+    model: Any = model_engine.model
+    logits_V = model(input_ids=torch.tensor([item.prompt])).logits[0, -1]
+    (-item.weight * min(2.0, truncate) * item.advantage * logits_V.log_softmax(-1)[item.completion[0]]).backward()  # type: ignore[no-untyped-call]
+    plain = gradients(model_engine)
+
+    model.zero_grad()
+    model_engine.forward_backward([item], loss).result()
+    assert distance(gradients(model_engine), plain) < 1e-4
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])

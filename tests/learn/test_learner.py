@@ -26,13 +26,13 @@ def learner(cfg: LearnConfig) -> tuple[Learner, ScriptedEngine]:
 
 
 def test_an_update_is_one_optimizer_step_that_reaches_the_sampler() -> None:
-    teacher, engine = learner(LearnConfig(lr=0.5))
+    teacher, engine = learner(LearnConfig(lr=0.5, truncate=2.0))
 
     stats = teacher.update("lemma", [LEMMAS, ANSWERS])
 
     assert (len(engine.learned), engine.version) == (1, 1)
     assert engine.steps[0].lr == 0.5
-    assert engine.losses[0].temperature == 0.8
+    assert (engine.losses[0].temperature, engine.losses[0].truncate) == (0.8, 2.0)
     assert (stats.rollouts, stats.tokens) == (4, 2 + 6 + 4 + 4)
     assert stats.mean_reward == pytest.approx((1.0 - 1.0 + 1.0 - 0.5) / 4)
 

@@ -34,7 +34,13 @@ class Learner:
         if not items:
             return UpdateStats(phase, 0, 0, mean_reward, 0.0, 0.0, 0.0, 0.0, True, _frozen(advantages))
 
-        loss = Loss(denominator(groups, self._cfg), self._cfg.clip_low, self._cfg.clip_high, self._temperature)
+        loss = Loss(
+            denominator(groups, self._cfg),
+            self._cfg.clip_low,
+            self._cfg.clip_high,
+            truncate=self._cfg.truncate,
+            temperature=self._temperature,
+        )
         step = self._engine.forward_backward(items, loss).result()
         optim = self._engine.optim_step(self._optim).result()
         self._engine.publish().result()

@@ -63,7 +63,8 @@ class TrainItem:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """sum over items of weight * sum over tokens of -min(r A, clip(r, 1 - low, 1 + high) A), divided by `denominator`.
+    """sum over items of weight * sum over tokens of -min(r A, clip(r, 1 - low, 1 + high) A), divided by `denominator`;
+    r is the ratio of the learner's probability to the old one.
 
     The denominator is explicit and global, so that splitting a batch over calls or ranks cannot change the update.
     """
@@ -71,6 +72,8 @@ class Loss:
     denominator: float
     clip_low: float = 0.2
     clip_high: float = 0.2
+    truncate: float = 0.0
+    """Above 0, instead: -min(r, truncate) A log p, the first factor held fast (truncated importance sampling)."""
     temperature: float = 1.0
     """Of the samples: the learner's log-probs are taken of logits / temperature, like the sampler's."""
 
@@ -83,6 +86,7 @@ class StepStats:
     """Mean -log p of the completion tokens under the learner, nats."""
     log_ratio_max: float
     clip_fraction: float
+    """Of the completion tokens, those whose ratio was out of bounds on the side that counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,15 +177,12 @@ class ModelLearner:
             for at in self._chunks(leaf):
                 logprobs = self._logprobs(leaf[at], batch.targets_N[at], loss.temperature)
                 log_ratio = logprobs - old[at]
-                ratio = log_ratio.exp()
-                free = ratio * advantage[at]
-                bounded = ratio.clamp(1 - loss.clip_low, 1 + loss.clip_high) * advantage[at]
-                summed = -(weight[at] * torch.minimum(free, bounded)).sum() / loss.denominator
+                objective, clipped = _objective(logprobs, log_ratio.exp(), advantage[at], loss)
+                summed = -(weight[at] * objective).sum() / loss.denominator
                 summed.backward()  # type: ignore[no-untyped-call]
 
                 with torch.no_grad():
-                    clipped = (bounded < free).sum()
-                    totals += torch.stack([summed, -logprobs.sum(), clipped]).double()
+                    totals += torch.stack([summed, -logprobs.sum(), clipped.sum()]).double()
                     largest = torch.maximum(largest, log_ratio.abs().max())
             features.backward(leaf.grad)  # type: ignore[no-untyped-call]
 
@@ -272,6 +269,15 @@ class ModelLearner:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return nullcontext() if self._compute == torch.float32 else torch.autocast(self._device.type, self._compute)
+
+
+def _objective(logprobs: Tensor, ratio: Tensor, advantage: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """What is to be raised, by token, and whether its ratio was bounded."""
+    if loss.truncate:
+        return ratio.detach().clamp(max=loss.truncate) * advantage * logprobs, ratio > loss.truncate
+    free = ratio * advantage
+    bounded = ratio.clamp(1 - loss.clip_low, 1 + loss.clip_high) * advantage
+    return torch.minimum(free, bounded), bounded < free
 
 
 def _recompute(model: PreTrainedModel) -> None:

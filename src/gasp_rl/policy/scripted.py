@@ -84,9 +84,13 @@ class ScriptedEngine:
         for item in items:
             for old in item.old_logprobs:
                 ratio = math.exp(self._logprob - old)
-                bounded = min(max(ratio, 1 - loss.clip_low), 1 + loss.clip_high)
-                total -= item.weight * min(ratio * item.advantage, bounded * item.advantage)
-                clipped += bounded * item.advantage < ratio * item.advantage
+                if loss.truncate:
+                    total -= item.weight * min(ratio, loss.truncate) * item.advantage * self._logprob
+                    clipped += ratio > loss.truncate
+                else:
+                    bounded = min(max(ratio, 1 - loss.clip_low), 1 + loss.clip_high)
+                    total -= item.weight * min(ratio * item.advantage, bounded * item.advantage)
+                    clipped += bounded * item.advantage < ratio * item.advantage
                 log_ratio_max = max(log_ratio_max, abs(self._logprob - old))
                 tokens += 1
         mean = 1 / tokens if tokens else 0.0
