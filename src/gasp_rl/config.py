@@ -410,7 +410,8 @@ class ModelConfig:
     for that only, goes by the model."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the sampling copy; auto = bfloat16 where a probe shows that it pays."""
+    """Of the arithmetic, and of weights that do not learn: the sampling copy, and with LoRA all but the adapters. auto =
+    bfloat16 where a probe shows that it pays."""
     sampler: Literal["in-process", "vllm"] = "in-process"
     """What samples: a sampler of this package's own, or vLLM in the same process, which has to be installed
     (docs/models.md). What is sampled is the same, up to rounding."""

@@ -131,7 +131,7 @@ def test_a_truncated_weight_scales_the_gradient_of_log_p(model_engine: LocalEngi
 
     model: Any = model_engine.model
     logits_V = model(input_ids=torch.tensor([item.prompt])).logits[0, -1]
-    (-item.weight * min(2.0, truncate) * item.advantage * logits_V.log_softmax(-1)[item.completion[0]]).backward()  # type: ignore[no-untyped-call]
+    (-item.weight * min(2.0, truncate) * item.advantage * logits_V.log_softmax(-1)[item.completion[0]]).backward()
     plain = gradients(model_engine)
 
     model.zero_grad()

@@ -83,6 +83,20 @@ def test_only_adapters_learn_and_only_they_are_saved(tmp_path: Path) -> None:
     assert sum(w.numel() for w in saved.values()) < 0.05 * sum(w.numel() for _, w in named_weights(plain.model))
 
 
+def test_in_bfloat16_adapters_alone_stay_in_float32_and_still_learn() -> None:
+    engine = LocalEngine.open(ModelConfig(device="cpu", dtype="bfloat16", threads=1, lora=LoraConfig(4)))
+
+    for _ in range(2):
+        learn(engine)
+
+    for name, weight in named_weights(engine.model):
+        assert weight.dtype == (torch.float32 if "lora_" in name else torch.bfloat16), name
+    ((_, samples),) = engine.sample([ASK])
+    items = [TrainItem(ASK.prompt, sample.tokens, 1.0, sample.logprobs) for sample in samples]
+    for item, logprobs in zip(items, engine.logprobs(items).result(), strict=True):
+        assert item.old_logprobs == pytest.approx(logprobs, abs=0.1)
+
+
 def test_an_export_needs_no_adapters_and_holds_what_they_learned(tmp_path: Path) -> None:
     engine = micro(rank=4)
     learn(engine)

@@ -125,11 +125,11 @@ def copy_weights(
         biased = attention.q_proj.bias is not None
         gate_up = torch.cat([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)])
         return Layer(
-            qkv=laid_out(qkv * (block.input_layernorm.weight * root)),
+            qkv=laid_out(qkv * (block.input_layernorm.weight.float() * root)),
             qkv_bias=fused(*(linear.bias for linear in projections)).to(arithmetic) if biased else None,
             out=laid_out(weight_of(attention.o_proj)),
             out_bias=None if attention.o_proj.bias is None else _copy(attention.o_proj.bias, arithmetic),
-            gate_up=laid_out(gate_up * (block.post_attention_layernorm.weight * root)),
+            gate_up=laid_out(gate_up * (block.post_attention_layernorm.weight.float() * root)),
             down=laid_out(weight_of(mlp.down_proj)),
         )
 

@@ -58,7 +58,7 @@ class LocalEngine:
         dtype: torch.dtype,
         token_budget: int = TOKEN_BUDGET,
     ) -> "LocalEngine":
-        """`model` in float32, where it is to stay, with adapters if only these learn; `dtype` is that of the sampling copy."""
+        """`model` where it is to stay; what learns of it, adapters or all, in float32. `dtype` is that of the arithmetic."""
         learner = ModelLearner(model, token_budget, dtype, recompute=config.recompute)
         return cls(learner, sampler_for(config, model, tokenizer, dtype), tokenizer)
 
@@ -71,7 +71,8 @@ class LocalEngine:
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
         require_room(config, token_budget, device, dtype, learns=learns)
-        model, tokenizer = open_model(config.path)
+        # What learns needs float32, or its steps would round to nothing; what stays need not be finer than what samples.
+        model, tokenizer = open_model(config.path, dtype if config.lora.rank else torch.float32)
         if config.lora.rank:
             add_lora(model, config.lora)
         torch.nn.Module.to(model, device)

@@ -23,7 +23,7 @@ BASE = ".base_layer"
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> None:
-    """Freeze all weights and give every linear layer but the head an adapter, which at first adds nothing.
+    """Freeze all weights and give every linear layer but the head an adapter in float32, which at first adds nothing.
 
     Equal models get equal adapters, whatever was drawn before.
     """
@@ -37,7 +37,10 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> None:
         torch.manual_seed(0)
         peft.inject_adapter_in_model(asked, model, ADAPTER)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
+        learns = "lora_" in name
+        parameter.requires_grad_(learns)
+        if learns:
+            parameter.data = parameter.data.float()
 
 
 def has_adapters(model: nn.Module) -> bool:
@@ -45,8 +48,8 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def weight_of(linear: Any) -> Tensor:
-    """What a linear layer multiplies by, its adapter included."""
-    weight: Tensor = linear.weight
+    """What a linear layer multiplies by, its adapter included, in float32."""
+    weight: Tensor = linear.weight.float()
     return weight + linear.get_delta_weight(ADAPTER) if hasattr(linear, "get_delta_weight") else weight
 
 

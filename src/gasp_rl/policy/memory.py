@@ -1,6 +1,6 @@
 """How much memory a model will take, reckoned from its shape before its weights are read; what cannot fit is refused.
 
-Weights are kept in float32, with AdamW's two moments beside those that learn, and a copy of them samples. On top of that an
+Weights that learn are kept in float32, with AdamW's two moments beside them, and a copy of all weights samples. On top of that an
 iteration needs, by turns, the cache of what is being sampled, or the gradients and activations of an update.
 """
 
@@ -112,7 +112,7 @@ def needs(
     of_cache = dtype if vllm else arithmetic_of(dtype, device)
     mask = dtype.itemsize * min(tokens, SHARED_TOKENS)  # of each token, on every other of its row
     return Needs(
-        weights=FLOAT * (shape.parameters + of_adapters),
+        weights=(dtype.itemsize if rank else FLOAT) * shape.parameters + FLOAT * of_adapters,
         moments=2 * FLOAT * learned,
         copy=dtype.itemsize * shape.parameters + FLOAT * shape.tallest,
         cache=of_cache.itemsize * 2 * shape.layers * shape.keys * config.batch_tokens,

@@ -42,9 +42,9 @@ class _Source:
         return {"trust_remote_code": False} | ({"gguf_file": self.gguf} if self.gguf else {})
 
 
-def open_model(path: str) -> tuple[PreTrainedModel, HfTokenizer]:
-    """The float32 model and its tokenizer. `path` is `micro`, a directory, a GGUF file, or a hub name."""
-    return _load(_find(path))
+def open_model(path: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, HfTokenizer]:
+    """A model, with its weights in this type, and its tokenizer. `path` is `micro`, a directory, a GGUF file, or a hub name."""
+    return _load(_find(path), dtype)
 
 
 def blank_model(path: str) -> PreTrainedModel:
@@ -120,13 +120,13 @@ def _told(source: _Source) -> Iterator[None]:
         raise ModelError(f"model.path {source.path!r} cannot be loaded: {reason[:300]}") from error
 
 
-def _load(source: _Source) -> tuple[PreTrainedModel, HfTokenizer]:
+def _load(source: _Source, dtype: torch.dtype) -> tuple[PreTrainedModel, HfTokenizer]:
     read: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
     with _told(source):
         tokenizer = AutoTokenizer.from_pretrained(source.name, **source.options)
         model, info = read(
             source.name,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=None if source.gguf else True,
             output_loading_info=True,
             **source.options,
