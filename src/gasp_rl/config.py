@@ -410,8 +410,8 @@ class ModelConfig:
     for that only, goes by the model."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the arithmetic, and of weights that do not learn: the sampling copy, and with LoRA all but the adapters. auto =
-    bfloat16 where a probe shows that it pays."""
+    """Of the sampling copy; also of the arithmetic, and with LoRA of the weights that stay, but on a CPU without instructions
+    for bfloat16. auto = bfloat16 where a probe shows that it pays."""
     sampler: Literal["in-process", "vllm"] = "in-process"
     """What samples: a sampler of this package's own, or vLLM in the same process, which has to be installed
     (docs/models.md). What is sampled is the same, up to rounding."""

@@ -72,20 +72,27 @@ def test_what_an_update_keeps_is_foreseen(
     assert found.moments == 2 * found.gradients
 
 
+@pytest.mark.parametrize("rank", [0, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_sampling_copy_is_foreseen(dtype: torch.dtype, make_model: MakeModel, tmp_path: Path) -> None:
+def test_the_sampling_copy_is_foreseen(dtype: torch.dtype, rank: int, make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(FAMILIES[0])
     model.save_pretrained(tmp_path)
+    settings = ModelConfig(lora=LoraConfig(rank))
+    arithmetic = llama.arithmetic_of(dtype, CPU)
+    shared = rank > 0 and arithmetic == dtype
+    if rank:
+        torch.nn.Module.to(model, arithmetic)
+        add_lora(model, settings.lora)
 
     copy = llama.copy_weights(model, dtype, 512)
 
-    tensors = [
-        copy.embed,
-        copy.head,
-        *(t for layer in copy.layers for t in (layer.qkv, layer.out, layer.gate_up, layer.down)),
-    ]
-    found = needs(shape_of(str(tmp_path)), ModelConfig(), 1, CPU, dtype, learns=False)
-    assert sum(t.nbytes for t in tensors) == pytest.approx(found.copy - 4 * 128 * 512, rel=0.02)
+    tensors = [t for layer in copy.layers for t in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+    tables = [copy.embed, copy.head]
+    assert {table.data_ptr() for table in tables}.isdisjoint(p.data_ptr() for p in model.parameters()) != shared
+    found = needs(shape_of(str(tmp_path)), settings, 1, CPU, dtype, learns=False)
+    written_out = 4 * 128 * 512 * (4 if shared else 1)
+    own = tensors if shared else [*tensors, *tables]
+    assert sum(t.nbytes for t in own) == pytest.approx(found.copy - written_out, rel=0.02)
     assert (found.gradients, found.moments, found.activations) == (0, 0, 0)
 
 

@@ -98,7 +98,8 @@ def arithmetic_of(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 def copy_weights(
     model: PreTrainedModel, dtype: torch.dtype, context: int, arithmetic: torch.dtype | None = None
 ) -> LlamaDecoder:
-    """Fuse and cast the weights. Nothing is shared with the model, so learning goes on without touching the copy.
+    """Fuse and cast the weights. No weight that learns is shared with the model, so learning goes on without touching
+    the copy.
 
     `arithmetic` is the type of everything else, by default what this machine is fast in.
     """
@@ -136,7 +137,7 @@ def copy_weights(
     rotary = trunk.rotary_emb
     angles_TD = torch.outer(torch.arange(context, device=rotary.inv_freq.device).float(), rotary.inv_freq.float())
 
-    embed = _copy(trunk.embed_tokens.weight, dtype)
+    embed = _table(trunk.embed_tokens.weight, dtype)
     return LlamaDecoder(
         heads=config.num_attention_heads,
         kv_heads=kv_heads,
@@ -146,7 +147,7 @@ def copy_weights(
         embed=embed,
         layers=tuple(layer(block) for block in trunk.layers),
         norm=_copy(trunk.norm.weight, arithmetic),
-        head=embed if head.weight is trunk.embed_tokens.weight else _copy(head.weight, dtype),
+        head=embed if head.weight is trunk.embed_tokens.weight else _table(head.weight, dtype),
         turns_TD=torch.polar(torch.full_like(angles_TD, rotary.attention_scaling), angles_TD),
     )
 
@@ -512,6 +513,11 @@ def chunks(prompts: Sequence[tuple[int, ...]], budget: int) -> list[list[tuple[i
         else:
             chunks.append([prompt])
     return chunks
+
+
+def _table(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A vector per token: the largest weights, and with adapters such as do not learn."""
+    return _copy(weight, dtype) if weight.requires_grad else weight.detach().to(dtype)
 
 
 def _copy(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from gasp_rl.config import ModelConfig
 from gasp_rl.errors import EngineError, ModelError
+from gasp_rl.policy import llama
 from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem, finished
 from gasp_rl.policy.inprocess import InProcessSampler
 from gasp_rl.policy.learner import ModelLearner
@@ -58,8 +59,10 @@ class LocalEngine:
         dtype: torch.dtype,
         token_budget: int = TOKEN_BUDGET,
     ) -> "LocalEngine":
-        """`model` where it is to stay; what learns of it, adapters or all, in float32. `dtype` is that of the arithmetic."""
-        learner = ModelLearner(model, token_budget, dtype, recompute=config.recompute)
+        """`model` where it is to stay; what learns of it, adapters or all, in float32. `dtype` is that of the sampling copy."""
+        learner = ModelLearner(
+            model, token_budget, llama.arithmetic_of(dtype, model.device), recompute=config.recompute
+        )
         return cls(learner, sampler_for(config, model, tokenizer, dtype), tokenizer)
 
     @classmethod
@@ -71,8 +74,10 @@ class LocalEngine:
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
         require_room(config, token_budget, device, dtype, learns=learns)
-        # What learns needs float32, or its steps would round to nothing; what stays need not be finer than what samples.
-        model, tokenizer = open_model(config.path, dtype if config.lora.rank else torch.float32)
+        # What learns needs float32, or its steps would round to nothing; what stays need not be finer than the arithmetic.
+        model, tokenizer = open_model(
+            config.path, llama.arithmetic_of(dtype, device) if config.lora.rank else torch.float32
+        )
         if config.lora.rank:
             add_lora(model, config.lora)
         torch.nn.Module.to(model, device)

@@ -14,8 +14,8 @@ from transformers.pytorch_utils import Conv1D
 
 from gasp_rl.config import LoraConfig, ModelConfig
 from gasp_rl.errors import ModelError
+from gasp_rl.policy import llama
 from gasp_rl.policy.learner import CPU_TOKENS, LOGITS, SHARED_TOKENS
-from gasp_rl.policy.llama import arithmetic_of
 from gasp_rl.policy.models import blank_model
 
 GIB = 2**30
@@ -38,6 +38,8 @@ class Shape:
     """Width of the keys of all heads; values have the same."""
     tallest: int
     """Parameters of the largest layer or embedding, which are written out at a time."""
+    tables: int
+    """Parameters of embedding and head, where a sampling copy has no need of its own if they do not learn; else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def shape_of(path: str) -> Shape:
     linears = [m for m in model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    tables = {id(p): p.numel() for m in (model.get_input_embeddings(), head) if m is not None for p in m.parameters()}
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -91,6 +94,7 @@ def shape_of(path: str) -> Shape:
         inner=inner,
         keys=width * (getattr(config, "num_key_value_heads", None) or heads),
         tallest=max(p.numel() for p in model.parameters()),
+        tables=sum(tables.values()) if llama.supports(model) else 0,
     )
 
 
@@ -101,21 +105,23 @@ def needs(
     rank = config.lora.rank
     learned = (shape.adapted * rank if rank else shape.parameters) if learns else 0
     of_adapters = shape.adapted * rank
+    # vLLM computes in the type of the weights, and on a CPU it gives nothing back.
+    vllm = config.sampler == "vllm"
+    arithmetic = llama.arithmetic_of(dtype, device)
+    shared = shape.tables if rank and arithmetic == dtype and not vllm else 0
+    tallest = 4 * shape.inner * shape.hidden if shared else shape.tallest
     tokens = min(token_budget, CPU_TOKENS) if device.type == "cpu" else token_budget
     # What a layer of the Llama kind keeps for its gradient: in float32 the inputs of its norms, in the type of the arithmetic
     # the inputs of its products, queries and keys as they are turned, what attention found, and four widths of the
     # feed-forward part.
-    layer = FLOAT * 4 * shape.hidden + dtype.itemsize * (4 * shape.hidden + 4 * shape.keys + 4 * shape.inner)
+    layer = FLOAT * 4 * shape.hidden + arithmetic.itemsize * (4 * shape.hidden + 4 * shape.keys + 4 * shape.inner)
     kept = layer + shape.layers * FLOAT * shape.hidden if config.recompute else shape.layers * layer
-    # vLLM computes in the type of the weights, and on a CPU it gives nothing back.
-    vllm = config.sampler == "vllm"
-    of_cache = dtype if vllm else arithmetic_of(dtype, device)
-    mask = dtype.itemsize * min(tokens, SHARED_TOKENS)  # of each token, on every other of its row
+    mask = arithmetic.itemsize * min(tokens, SHARED_TOKENS)  # of each token, on every other of its row
     return Needs(
-        weights=(dtype.itemsize if rank else FLOAT) * shape.parameters + FLOAT * of_adapters,
+        weights=(arithmetic.itemsize if rank else FLOAT) * shape.parameters + FLOAT * of_adapters,
         moments=2 * FLOAT * learned,
-        copy=dtype.itemsize * shape.parameters + FLOAT * shape.tallest,
-        cache=of_cache.itemsize * 2 * shape.layers * shape.keys * config.batch_tokens,
+        copy=dtype.itemsize * (shape.parameters - shared) + FLOAT * tallest,
+        cache=(dtype if vllm else arithmetic).itemsize * 2 * shape.layers * shape.keys * config.batch_tokens,
         gradients=FLOAT * learned,
         activations=tokens * (kept + mask) + 3 * FLOAT * LOGITS if learns else 0,
         cache_stays=vllm and device.type == "cpu",
