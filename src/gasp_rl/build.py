@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from gasp_rl import __version__
+from gasp_rl.cluster import Cluster
 from gasp_rl.config import NoveltyConfig, PromptsName, ReadingConfig, RunConfig, SandboxConfig
 from gasp_rl.curriculum.buffer import PracticeBuffer
 from gasp_rl.curriculum.deck import GoalpostDeck
@@ -19,7 +20,7 @@ from gasp_rl.errors import ConfigError, ProblemFileError
 from gasp_rl.evaluate import evaluate
 from gasp_rl.learn.learner import Learner
 from gasp_rl.loop import Run, azr_iteration, gasp_iteration, rlvr_iteration, train
-from gasp_rl.policy.engine import SamplingParams
+from gasp_rl.policy.engine import Answering, Engine, SamplingParams
 from gasp_rl.policy.local import LocalEngine
 from gasp_rl.policy.policy import EnginePolicy, Policy, RecordingPolicy
 from gasp_rl.problem import Problem
@@ -89,7 +90,9 @@ class Parts:
 
     config: RunConfig
     sets: ProblemSets
-    engine: LocalEngine
+    engine: Engine
+    untrained: Callable[[], AbstractContextManager[Answering]]
+    """The model as it was before the run; while it is open, the engine is not asked."""
     policy: Policy
     learner: Learner
     sandbox: Sandbox
@@ -196,13 +199,33 @@ def _parts(config: RunConfig, watched: tuple[Observer, Spent], sandboxes: Sandbo
     observer, spent = watched
     sets = load_problems(config, observer)
     with ExitStack() as stack:
-        engine = stack.enter_context(closing(LocalEngine.open(config.model, config.learn.token_budget)))
+        engine, untrained = stack.enter_context(_engine(config, observer))
         sandbox = stack.enter_context(closing(fresh_sandbox(config.sandbox, observer, sandboxes)))
         learner = Learner(engine, config.learn, config.sampling.temperature, observer)
         prompts = PROMPT_SETS[config.model.prompts]
         yield Parts(
-            config, sets, engine, EnginePolicy(engine, observer), learner, sandbox, sandboxes, prompts, observer, spent
-        )
+            config, sets, engine, untrained, EnginePolicy(engine, observer), learner, sandbox, sandboxes, prompts,
+            observer, spent,
+        )  # fmt: skip
+
+
+@contextmanager
+def _engine(
+    config: RunConfig, observer: Observer
+) -> Iterator[tuple[Engine, Callable[[], AbstractContextManager[Answering]]]]:
+    """What samples and learns, and how to ask the model that it began with."""
+    match config.engine:
+        case "local":
+            with closing(LocalEngine.open(config.model, config.learn.token_budget)) as local:
+                yield local, lambda: closing(LocalEngine.open(config.model, learns=False))
+        case "ray":
+            from gasp_rl.policy.ray_engine import RayEngine  # noqa: PLC0415 - all of FSDP: who has one process need not wait
+
+            with (
+                closing(Cluster(config.ray)) as cluster,
+                closing(RayEngine(cluster, config.model, config.ray, config.learn.token_budget, observer.note)) as ray,
+            ):
+                yield ray, ray.untrained
 
 
 def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter, examine: Examine | None) -> None:
@@ -277,8 +300,11 @@ def _rewind(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> No
 
 
 def _changes(before: Started, now: Started) -> list[str]:
-    """What differs, in words: settings with both values, the rest by name. Who is told of the run may change."""
-    told = replace(before.config, track=now.config.track)
+    """What differs, in words: settings with both values, the rest by name. Who is told of the run, and which cluster runs it, may
+    change.
+    """
+    ray = replace(before.config.ray, address=now.config.ray.address)
+    told = replace(before.config, track=now.config.track, ray=ray)
     settings = differences(msgspec.to_builtins(told), msgspec.to_builtins(now.config))
     versions = [] if before.package == now.package else [f"gasp-rl {before.package} -> {now.package}"]
     digests = differences(msgspec.to_builtins(before.digests), msgspec.to_builtins(now.digests))
@@ -381,7 +407,7 @@ def _matched_draws(parts: Parts, evaluations: Sequence[Evaluation]) -> Iterator[
     trained = [e for e in evaluations if e.split == "goalposts" and e.step > 0]
     if trained and parts.config.matched_draws:
         samples = parts.config.evaluate.samples * len(trained)
-        with closing(LocalEngine.open(parts.config.model, learns=False)) as base:
+        with parts.untrained() as base:
             yield _evaluate(parts, EnginePolicy(base, parts.observer), parts.sets.goalposts, samples, "matched_base", 0)
 
 

@@ -561,6 +561,41 @@ class HealthConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RayConfig:
+    """The engine `ray`: processes on this machine or on a cluster (docs/engines.md)."""
+
+    address: str = ""
+    """Of a running cluster: `auto` for the one that this machine is part of, or HOST:PORT. Empty: a cluster of this machine
+    alone is started, and ended with the run."""
+    learners: int = 1
+    """Processes that share the parameters, their gradients and the optimizer (FSDP2), a GPU each where `model.device` is
+    one."""
+    samplers: int = 1
+    """Processes that sample, requests dealt among them, a GPU each likewise."""
+    colocate: bool = False
+    """A sampler shares the GPU of a learner, by turns, instead of having its own. Both must fit."""
+    sandboxes: int = 0
+    """Processes that run programs, `sandbox.workers` at a time each, spread over the machines; 0 = beside the loop."""
+    start_seconds: float = 600.0
+    """For a process to be placed, started and given its model."""
+    answer_seconds: float = 1800.0
+    """For one answer: a call to a learner, the next request that a sampler finishes. Longer is taken for dead."""
+    object_store_mb: int = 512
+    """Shared memory of a cluster that is started here. Published weights, in float32, go through it."""
+
+    @property
+    def processes(self) -> int:
+        return self.learners + self.samplers + self.sandboxes
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "ray.", "learners", "samplers")
+        require_at_least(0, self, "ray.", "sandboxes")
+        require_at_least(80, self, "ray.", "object_store_mb")  # Ray's own limit
+        for name in ("start_seconds", "answer_seconds"):
+            require(getattr(self, name) > 0, f"ray.{name}", "positive", getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """A complete run. Exactly one of `gasp` and `azr` may be set; `rlvr` stands alone or beside `gasp`."""
 
@@ -571,6 +606,9 @@ class RunConfig:
     gasp: GaspConfig | None = None
     azr: AzrConfig | None = None
     rlvr: RlvrConfig | None = None
+    engine: Literal["local", "ray"] = "local"
+    """local: one process and one device. ray: learners, samplers and sandboxes in processes of their own."""
+    ray: RayConfig = RayConfig()
     model: ModelConfig = ModelConfig()
     problems: ProblemsConfig = ProblemsConfig()
     firewall: FirewallConfig = FirewallConfig()

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-from gasp_rl.config import LoraConfig, ModelConfig
+from gasp_rl.cluster import Cluster
+from gasp_rl.config import LoraConfig, ModelConfig, RayConfig
 from gasp_rl.policy.engine import Engine
 from gasp_rl.policy.local import TOKEN_BUDGET, LocalEngine
 from gasp_rl.policy.lora import add_lora
+from gasp_rl.policy.ray_engine import RayEngine
+from gasp_rl.policy.saved import export
 from gasp_rl.policy.scripted import ScriptedEngine
 from gasp_rl.policy.tokenizer import HfTokenizer
 
@@ -126,8 +130,44 @@ def say(prompt: str, place: int, seed: int) -> str:
     return f"{prompt} {'ab' * (place % 4)}{'c' * (seed % 5)}."
 
 
-@pytest.fixture(params=["scripted", *ALL_LOCAL])
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One for all tests: it takes seconds to start."""
+    with closing(Cluster(RayConfig(learners=4, samplers=6, object_store_mb=80))) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def model_config(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
+    """The first of LOCAL as a directory, which other processes can open."""
+    path = tmp_path_factory.mktemp("models") / "llama"
+    export(LOCAL["local"](), tokenizer(), path)
+    return ModelConfig(path=str(path), device="cpu", dtype="float32", threads=1, batch_rows=8)
+
+
+@pytest.fixture(scope="session")
+def shared_ray_engine(
+    cluster: Cluster, model_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RayEngine, Path]]:
+    beginning = tmp_path_factory.mktemp("checkpoints") / "beginning"
+    with closing(RayEngine(cluster, model_config, RayConfig(learners=2, samplers=2), TOKEN_BUDGET)) as engine:
+        engine.save(beginning)
+        yield engine, beginning
+
+
+@pytest.fixture
+def ray_engine(shared_ray_engine: tuple[RayEngine, Path]) -> RayEngine:
+    """Two learners and two samplers, as at the beginning."""
+    engine, beginning = shared_ray_engine
+    engine.load(beginning)
+    return engine
+
+
+@pytest.fixture(params=["scripted", *ALL_LOCAL, pytest.param("ray", marks=pytest.mark.ray)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "ray":
+        yield request.getfixturevalue("ray_engine")
+        return
     scripted = request.param == "scripted"
     made = ScriptedEngine(say, context=CONTEXT) if scripted else local(request.param, ModelConfig(batch_rows=8))
     with closing(made):

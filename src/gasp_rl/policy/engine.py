@@ -140,7 +140,23 @@ class Trainer(Protocol):
     def publish(self) -> Future[int]: ...
 
 
-class Engine(Trainer, Protocol):
+class Answering(Protocol):
+    """What answers."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def context(self) -> int:
+        """Prompt and completion tokens together, at most."""
+        ...
+
+    def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
+        """Yield (index of request, its n samples) as requests finish, so that grading can overlap sampling."""
+        ...
+
+
+class Engine(Answering, Trainer, Protocol):
     """A model that samples and learns.
 
     1. `sample` answers in an order, and batches in a way, that depend only on the requests and on token counts.
@@ -151,18 +167,16 @@ class Engine(Trainer, Protocol):
     """
 
     @property
-    def tokenizer(self) -> Tokenizer: ...
-
-    @property
     def version(self) -> int: ...
 
     @property
-    def context(self) -> int:
-        """Prompt and completion tokens together, at most."""
+    def digest(self) -> str:
+        """Of the weights as they are now: equal weights, equal digests."""
         ...
 
-    def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
-        """Yield (index of request, its n samples) as requests finish, so that grading can overlap sampling."""
+    @property
+    def dtype(self) -> str:
+        """Of the arithmetic that samples."""
         ...
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:

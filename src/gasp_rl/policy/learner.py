@@ -7,7 +7,7 @@ denominator, so neither they nor the number of calls can change the update.
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -141,13 +141,14 @@ class ModelLearner:
         if recompute:
             _recompute(model)
         self._device = model.device
-        self._token_budget = token_budget if model.device.type != "cpu" else min(token_budget, CPU_TOKENS)
         self._compute = compute
         with self._autocast():
             self._trunk, self._head, self.vocabulary = _split(model)
             self._shares = _can_share(model, self._trunk, compute)
         if shard is not None:
             self._trunk = shard(model, self._trunk)
+            self._device = model.device  # it may have been moved
+        self._token_budget = token_budget if self._device.type != "cpu" else min(token_budget, CPU_TOKENS)
         self.parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, fused=True)
 
@@ -201,9 +202,41 @@ class ModelLearner:
         self.clear()
         return OptimStats(norm, skipped=not finite)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters that learn."""
+        return {name: tuple(parameter.shape) for name, parameter in self.parameters.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters that learn."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def moments(self) -> dict[str, Tensor]:
+        """Of the optimizer, by "slot/name"."""
+        return {
+            f"{slot}/{name}": value
+            for name, parameter in self.parameters.items()
+            for slot, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
+    def restore(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
+        """Become what `weights` and `moments` told. Gradients not yet applied are dropped."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self._own(parameter, weights[name]))
+        self.optimizer.state.clear()
+        for key, value in moments.items():
+            slot, name = key.split("/", 1)
+            self.optimizer.state[self.parameters[name]][slot] = self._own(self.parameters[name], value)
+        self.clear()
+
     def clear(self) -> None:
         """Forget the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _own(self, parameter: Tensor, value: Tensor) -> Tensor:
+        """A value that belongs to a parameter, where the parameter is: there the fused kernel wants also its step count."""
+        return value.to(parameter.device)
 
     def _clip(self, largest: float) -> float:
         """Bound the norm of all gradients together; what it was."""
@@ -245,7 +278,7 @@ class ModelLearner:
     def _targets(self, items: Sequence[TrainItem], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Old log-probs, advantage and weight of each completion token."""
         chosen = [items[place] for place in batch.items]
-        sizes = torch.tensor(batch.sizes, device=self._device)
+        sizes = torch.tensor(batch.sizes, dtype=torch.int64, device=self._device)
         old = torch.tensor([logprob for item in chosen for logprob in item.old_logprobs], device=self._device)
         advantage = torch.tensor([item.advantage for item in chosen], device=self._device)
         weight = torch.tensor([item.weight for item in chosen], device=self._device)

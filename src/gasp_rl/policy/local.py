@@ -3,21 +3,14 @@
 Float32 master weights learn; a copy of them, possibly in bfloat16, samples. `publish` renews it.
 """
 
-import hashlib
-import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from gasp_rl.config import ModelConfig
@@ -26,10 +19,11 @@ from gasp_rl.policy import llama
 from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem, finished
 from gasp_rl.policy.inprocess import InProcessSampler
 from gasp_rl.policy.learner import ModelLearner
-from gasp_rl.policy.lora import add_lora, has_adapters, merged, named_weights
+from gasp_rl.policy.lora import add_lora, named_weights
 from gasp_rl.policy.memory import require_room
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler, require_answerable
+from gasp_rl.policy.saved import Saved, digest_of, export, read_state, write_state
 from gasp_rl.policy.tokenizer import HfTokenizer
 from gasp_rl.policy.vllm import VllmSampler
 
@@ -112,11 +106,7 @@ class LocalEngine:
     @property
     def digest(self) -> str:
         """SHA-256 over the names and bits of the weights as they are now."""
-        found = hashlib.sha256()
-        for name, parameter in named_weights(self.model):
-            found.update(name.encode())
-            found.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return found.hexdigest()
+        return digest_of(named_weights(self.model))
 
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
         require_answerable(requests, self.context)
@@ -145,47 +135,18 @@ class LocalEngine:
         """
         if self._stale:
             raise EngineError(f"cannot save to {path}: weights have moved since version {self._version}; publish first")
-        parameters, optimizer = self._learner.parameters, self._learner.optimizer
-        moments = {
-            f"{slot}/{name}": value
-            for name, parameter in parameters.items()
-            for slot, value in optimizer.state.get(parameter, {}).items()
-        }
-        with _replacing(path) as fresh:
-            save_file({name: p.detach().contiguous() for name, p in parameters.items()}, fresh / "weights.safetensors")
-            save_file(moments, fresh / "optimizer.safetensors")
-            (fresh / "engine.json").write_text(json.dumps({"version": self._version}) + "\n")
+        write_state(path, Saved(self._learner.weights(), self._learner.moments(), self._version))
 
     def load(self, path: Path) -> None:
         """Become what was saved. Gradients not yet applied are dropped."""
-        parameters, optimizer = self._learner.parameters, self._learner.optimizer
-        try:
-            weights = load_file(path / "weights.safetensors")
-            moments = load_file(path / "optimizer.safetensors")
-            version = int(json.loads((path / "engine.json").read_text())["version"])
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise EngineError(f"checkpoint {path} cannot be read: {error}") from error
-        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-        if shapes != {name: tuple(parameter.shape) for name, parameter in parameters.items()}:
-            raise EngineError(f"checkpoint {path} is of another model: its weights have other names or shapes")
-
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(weights[name])
-        optimizer.state.clear()
-        for key, value in moments.items():
-            slot, name = key.split("/", 1)
-            # The step count stays where the fused kernel wants it: beside the parameter.
-            optimizer.state[parameters[name]][slot] = value.to(parameters[name].device)
-        self._learner.clear()
-        self._version = version
+        saved = read_state(path, self._learner.shapes)
+        self._learner.restore(saved.weights, saved.moments)
+        self._version = saved.version
         self._stale = False
-        self._sampler.publish(self.model, version)
+        self._sampler.publish(self.model, self._version)
 
     def export_hf(self, path: Path) -> None:
-        with _replacing(path) as fresh:
-            (merged(self.model) if has_adapters(self.model) else self.model).save_pretrained(fresh)
-            self._tokenizer.inner.save_pretrained(fresh)
+        export(self.model, self._tokenizer, path)
 
     def close(self) -> None:
         self._sampler.close()
@@ -236,32 +197,3 @@ def _bfloat16_pays() -> bool:
         return min(once() for _ in range(4))
 
     return seconds(torch.bfloat16) * 1.5 < seconds(torch.float32)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A fresh directory that takes the place of `path` when the block ends well, and vanishes when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield fresh
-        fresh.chmod(0o755)  # mkdtemp makes it private
-        for file in fresh.iterdir():
-            _sync(file)
-        _sync(fresh)
-        if path.exists():
-            shutil.rmtree(path)
-        fresh.rename(path)
-        _sync(path.parent)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-
-
-def _sync(path: Path) -> None:
-    """Have what was written to a file or directory reach the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

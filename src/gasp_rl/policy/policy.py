@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from gasp_rl.policy.engine import Engine, Sample, SampleRequest, SamplingParams, Stop
+from gasp_rl.policy.engine import Answering, Sample, SampleRequest, SamplingParams, Stop
 from gasp_rl.policy.respondent import Respondent
 from gasp_rl.progress import Observer, Silent
 from gasp_rl.rollout import Completion, Draws, Prompt
@@ -30,7 +30,7 @@ def prompt_digest(prompt: Prompt) -> str:
 class EnginePolicy:
     """Samples completions from an engine, and counts what that cost."""
 
-    def __init__(self, engine: Engine, observer: Observer | None = None) -> None:
+    def __init__(self, engine: Answering, observer: Observer | None = None) -> None:
         self._engine = engine
         self._observer = observer or Silent()
         self.sampled_tokens = 0

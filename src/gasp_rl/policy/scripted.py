@@ -66,6 +66,14 @@ class ScriptedEngine:
         return self._version
 
     @property
+    def digest(self) -> str:
+        return "scripted"
+
+    @property
+    def dtype(self) -> str:
+        return "float32"
+
+    @property
     def context(self) -> int:
         return self._context
 

@@ -1,0 +1,466 @@
+"""The engine `ray`: learners that share the weights, samplers that share the requests, each in a process of its own.
+
+What a process does depends on the requests and their sizes alone, never on who is faster, so equal runs are equal bytes. A
+sampler that is lost is replaced and does its part again, which costs time and changes nothing. A learner that is lost takes
+its share of the optimizer with it: the run ends, and goes on from its checkpoint.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from gasp_rl.cluster import Call, Cluster, Room, Worker, own_address, together
+from gasp_rl.config import ModelConfig, RayConfig
+from gasp_rl.errors import EngineError, WorkerLostError
+from gasp_rl.policy.dealing import deal_items, deal_requests
+from gasp_rl.policy.engine import (
+    Answering,
+    Loss,
+    OptimParams,
+    OptimStats,
+    Sample,
+    SampleRequest,
+    StepStats,
+    TrainItem,
+    finished,
+)
+from gasp_rl.policy.learner import require_learnable, require_prompts
+from gasp_rl.policy.local import choose_device, choose_dtype, sampler_for
+from gasp_rl.policy.lora import add_lora
+from gasp_rl.policy.models import open_model
+from gasp_rl.policy.sampler import Sampler, require_answerable
+from gasp_rl.policy.saved import Saved, digest_of, export, read_state, write_state
+from gasp_rl.policy.sharded import Meeting, ShardedLearner, threads
+from gasp_rl.policy.tokenizer import HfTokenizer
+
+AHEAD: Final = 8
+"""Answers that a sampler may be ahead of whoever grades them."""
+LOSSES: Final = 3
+"""Samplers that may be lost over one call before we give up: what they are asked may be what kills them."""
+
+R = TypeVar("R")
+Note: TypeAlias = Callable[[str], None]
+Weights: TypeAlias = dict[str, NDArray[np.float32]]
+"""Those that learn, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a sampler knows of the model."""
+
+    tokenizer: HfTokenizer
+    context: int
+    dtype: str
+
+
+class LearnerProcess:
+    """One of the learners; lives in a process of its own."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self._rank = rank
+        self._size = size
+        self._config = ModelConfig()
+        self._meeting: Meeting | None = None
+        self._learner: ShardedLearner | None = None
+
+    def convene(self, seconds: float) -> tuple[str, int]:
+        """Address and port where the others find this one, the first."""
+        host = own_address()
+        self._meeting = Meeting(host, 0, self._size, first=True, seconds=seconds)
+        return host, self._meeting.port
+
+    def process(self) -> int:
+        """Its id."""
+        return os.getpid()
+
+    def open(self, config: ModelConfig, token_budget: int, at: tuple[str, int], start: float, answer: float) -> None:
+        torch.set_num_threads(threads(config.threads, self._size))
+        device = choose_device(config.device)
+        self._config = config
+        self._meeting = self._meeting or Meeting(*at, self._size, first=False, seconds=start)
+        self._meeting.join(self._rank, self._size, device, answer)
+        model, _ = open_for(config)
+        dtype = choose_dtype(config.dtype, device)
+        self._learner = ShardedLearner(model, token_budget, dtype, device, recompute=config.recompute)
+
+    @property
+    def _share(self) -> ShardedLearner:
+        assert self._learner is not None
+        return self._learner
+
+    def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> StepStats:
+        return self._share.forward_backward(items, loss)
+
+    def logprobs(self, items: Sequence[TrainItem], temperature: float) -> list[list[float]]:
+        return self._share.logprobs(items, temperature)
+
+    def optim_step(self, params: OptimParams) -> OptimStats:
+        return self._share.optim_step(params)
+
+    def weights(self) -> Weights:
+        return {name: weight.numpy() for name, weight in self._share.weights().items()}
+
+    def digest(self) -> str:
+        return digest_of(sorted(self._share.all_weights().items()))
+
+    def save(self, path: Path, version: int) -> None:
+        weights, moments = self._share.weights(), self._share.moments()
+        if self._share.leads:
+            write_state(path, Saved(weights, moments, version))
+
+    def load(self, path: Path) -> int:
+        """The version that it was."""
+        saved = read_state(path, self._share.shapes)
+        self._share.restore(saved.weights, saved.moments)
+        return saved.version
+
+    def export(self, path: Path) -> None:
+        weights = self._share.weights()
+        if self._share.leads:
+            model, tokenizer = open_for(self._config)
+            parameters = dict(model.named_parameters())
+            with torch.no_grad():
+                for name, weight in weights.items():
+                    parameters[name].copy_(weight)
+            export(model, tokenizer, path)
+
+
+class SamplerProcess:
+    """One of the samplers; lives in a process of its own."""
+
+    def __init__(self, beside: int) -> None:
+        """With so many others, one of a kind."""
+        self._beside = beside
+        self._streams: dict[int, Iterator[tuple[int, list[Sample]]]] = {}
+        self._sampler: Sampler | None = None
+
+    def open(self, config: ModelConfig) -> Facts:
+        torch.set_num_threads(threads(config.threads, self._beside))
+        device = choose_device(config.device)
+        dtype = choose_dtype(config.dtype, device)
+        self._model, tokenizer = open_for(config)
+        torch.nn.Module.to(self._model, device)
+        self._sampler = sampler_for(config, self._model, tokenizer, dtype)
+        return Facts(tokenizer, int(self._model.config.max_position_embeddings), str(dtype).removeprefix("torch."))
+
+    def publish(self, weights: Weights, version: int) -> None:
+        """Sample with these from here on. What is being answered goes on with those that it began with."""
+        assert self._sampler is not None
+        parameters = dict(self._model.named_parameters())
+        with torch.no_grad():
+            for name, weight in weights.items():
+                parameters[name].copy_(torch.tensor(weight))  # a copy: what a cluster hands over is read only
+        self._sampler.publish(self._model, version)
+
+    def begin(self, stream: int, requests: Sequence[SampleRequest]) -> None:
+        assert self._sampler is not None
+        self._streams[stream] = self._sampler.sample(requests)
+
+    def take(self, stream: int) -> tuple[int, list[Sample]] | None:
+        """The next request that is answered; None once all are."""
+        return next(self._streams[stream], None)
+
+    def end(self, stream: int) -> None:
+        self._streams.pop(stream, None)
+
+
+def open_for(config: ModelConfig) -> tuple[PreTrainedModel, HfTokenizer]:
+    """The model on the CPU, with the adapters that are to learn."""
+    model, tokenizer = open_model(config.path)
+    if config.lora.rank:
+        add_lora(model, config.lora)
+    return model, tokenizer
+
+
+class _Samplers:
+    """The sampler processes, each at its place; one that is lost is replaced."""
+
+    def __init__(
+        self, start: Callable[[int], Worker[SamplerProcess]], config: ModelConfig, ray: RayConfig, note: Note
+    ) -> None:
+        self._start = start
+        self._config = config
+        self._ray = ray
+        self._note = note
+        self.workers = [start(index) for index in range(ray.samplers)]
+        self.facts = together(self._opened(self.workers), ray.start_seconds)[0]
+        self.version = 0
+        self._weights: Weights = {}
+        """Stands for those last published."""
+        self.publish({}, 0)
+
+    def _opened(self, workers: Sequence[Worker[SamplerProcess]]) -> list[Call[Facts]]:
+        return [worker.call(SamplerProcess.open, self._config) for worker in workers]
+
+    def publish(self, weights: Weights, version: int) -> None:
+        """Whoever is lost meanwhile is replaced by one that has them."""
+        self._weights, self.version = weights, version
+        workers = list(dict.fromkeys(self.workers))
+        calls = [worker.call(SamplerProcess.publish, weights, version) for worker in workers]
+        for worker, call in zip(workers, calls, strict=True):
+            try:
+                call.result(self._ray.answer_seconds)
+            except WorkerLostError as lost:
+                self.replace(worker, lost)
+
+    def reset(self) -> None:
+        """Sample as before anything was learned."""
+        together(self._opened(list(dict.fromkeys(self.workers))), self._ray.start_seconds)
+        self.publish({}, 0)
+
+    def replace(self, gone: Worker[SamplerProcess], lost: WorkerLostError) -> None:
+        """By a new process in the same place or, where none can be had, by another sampler, which has more to do then."""
+        if gone not in self.workers:
+            return
+        self._note(f"{lost}; another takes its place and samples the same again")
+        gone.kill()
+        place = self.workers.index(gone)
+        others = [worker for worker in self.workers if worker is not gone]
+        try:
+            stead = self._start(place)
+            stead.call(SamplerProcess.open, self._config).result(self._ray.start_seconds)
+            stead.call(SamplerProcess.publish, self._weights, self.version).result(self._ray.answer_seconds)
+        except WorkerLostError as error:
+            if not others:
+                raise
+            self._note(f"{error}; {others[0].name} does its part")
+            stead = others[0]
+        self.workers = [stead if worker is gone else worker for worker in self.workers]
+
+    def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
+        """What the samplers answer, by turns: an order that no clock decides."""
+        parts = deal_requests(requests, len(self.workers))
+        streams = [_Stream(self, place, [requests[i] for i in part]) for place, part in enumerate(parts) if part]
+        try:
+            live = list(zip([part for part in parts if part], streams, strict=True))
+            while live:
+                for part, stream in list(live):
+                    answer = stream.following()
+                    if answer is None:
+                        live.remove((part, stream))
+                    else:
+                        yield part[answer[0]], answer[1]
+        finally:
+            for stream in streams:
+                stream.end()
+
+    @property
+    def answer_seconds(self) -> float:
+        return self._ray.answer_seconds
+
+
+class _Stream:
+    """What one sampler was asked, and its answers. One that is lost half way is replaced and does it all again: what is
+    batched together is the same then, and so is every bit.
+    """
+
+    def __init__(self, samplers: _Samplers, place: int, requests: Sequence[SampleRequest]) -> None:
+        self._samplers = samplers
+        self._place = place
+        self._requests = requests
+        self._version = samplers.version
+        self._received = 0
+        self._losses = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._worker = self._samplers.workers[self._place]
+        self._worker.call(SamplerProcess.begin, id(self), self._requests)
+        self._known = self._received
+        """Answers to come that we have already."""
+        self._asked = 0
+        self._calls: deque[Call[tuple[int, list[Sample]] | None]] = deque()
+        self._ask()
+
+    def _ask(self) -> None:
+        while len(self._calls) < AHEAD and self._asked <= len(self._requests):
+            self._calls.append(self._worker.call(SamplerProcess.take, id(self)))
+            self._asked += 1
+
+    def following(self) -> tuple[int, list[Sample]] | None:
+        while True:
+            try:
+                answer = self._calls[0].result(self._samplers.answer_seconds)
+            except WorkerLostError as lost:
+                self._losses += 1
+                if self._losses > LOSSES or self._version != self._samplers.version:
+                    raise
+                self._samplers.replace(self._worker, lost)
+                self._begin()
+                continue
+            self._calls.popleft()
+            self._ask()
+            if self._known:
+                self._known -= 1
+            else:
+                self._received += 1
+                return answer
+
+    def end(self) -> None:
+        self._worker.call(SamplerProcess.end, id(self))
+
+
+class RayEngine:
+    """Keeps the promises of `Engine` with processes of a cluster."""
+
+    def __init__(
+        self, cluster: Cluster, config: ModelConfig, ray: RayConfig, token_budget: int, note: Note = lambda _: None
+    ) -> None:
+        """Opens the model that `config` names in every process. `note` hears of what was lost and replaced."""
+        self._ray = ray
+        self._version = 0
+        self._stale = False
+        """Whether the weights have moved since they were published."""
+        gpus = 0 if config.device == "cpu" or (config.device == "auto" and not cluster.gpus) else 1
+        room = Room(1, gpus / 2 if ray.colocate else gpus)
+        count = max(ray.learners, ray.samplers) if ray.colocate else ray.learners + ray.samplers
+        first = 0 if ray.colocate else ray.learners
+        self._places = cluster.reserve([Room(2, gpus) if ray.colocate else room] * count)
+
+        def sampler(index: int) -> Worker[SamplerProcess]:
+            name = f"sampler {index + 1} of {ray.samplers}"
+            return self._places.start(first + index, name, room, SamplerProcess, ray.samplers)
+
+        def learner(rank: int) -> Worker[LearnerProcess]:
+            name = f"learner {rank + 1} of {ray.learners}"
+            return self._places.start(rank, name, room, LearnerProcess, rank, ray.learners)
+
+        self._learners = [learner(rank) for rank in range(ray.learners)]
+        start, answer = ray.start_seconds, ray.answer_seconds
+        at = self._learners[0].call(LearnerProcess.convene, start).result(start)
+        opened = [one.call(LearnerProcess.open, config, token_budget, at, start, answer) for one in self._learners]
+        self._samplers = _Samplers(sampler, config, ray, note)
+        together(opened, start)
+
+    @property
+    def tokenizer(self) -> HfTokenizer:
+        return self._samplers.facts.tokenizer
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @property
+    def context(self) -> int:
+        return self._samplers.facts.context
+
+    @property
+    def dtype(self) -> str:
+        """Of the sampling copies."""
+        return self._samplers.facts.dtype
+
+    @property
+    def digest(self) -> str:
+        """As `LocalEngine.digest`."""
+        return self._together([one.call(LearnerProcess.digest) for one in self._learners])[0]
+
+    def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
+        require_answerable(requests, self.context)
+        return self._samplers.sample(requests)
+
+    def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:
+        require_prompts(items)
+        shares = deal_items(items, len(self._learners))
+        found: list[list[float]] = [[] for _ in items]
+        parts = self._together(
+            [
+                one.call(LearnerProcess.logprobs, [items[place] for place in share], temperature)
+                for one, share in zip(self._learners, shares, strict=True)
+            ]
+        )
+        for share, part in zip(shares, parts, strict=True):
+            for place, logprobs in zip(share, part, strict=True):
+                found[place] = logprobs
+        return finished(found)
+
+    def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]:
+        require_learnable(items)
+        parts = self._together(
+            [
+                one.call(LearnerProcess.forward_backward, [items[place] for place in share], loss)
+                for one, share in zip(self._learners, deal_items(items, len(self._learners)), strict=True)
+            ]
+        )
+        return finished(_joined(parts))
+
+    def optim_step(self, params: OptimParams) -> Future[OptimStats]:
+        stats = self._together([one.call(LearnerProcess.optim_step, params) for one in self._learners])[0]
+        self._stale = self._stale or not stats.skipped
+        return finished(stats)
+
+    def publish(self) -> Future[int]:
+        self._version += 1
+        self._publish()
+        return finished(self._version)
+
+    def save(self, path: Path) -> None:
+        """The same files as those of `LocalEngine`, written where the first learner is."""
+        if self._stale:
+            raise EngineError(f"cannot save to {path}: weights have moved since version {self._version}; publish first")
+        self._together([one.call(LearnerProcess.save, path.absolute(), self._version) for one in self._learners])
+        _require_here(path)
+
+    def load(self, path: Path) -> None:
+        self._version = self._together([one.call(LearnerProcess.load, path.absolute()) for one in self._learners])[0]
+        self._publish()
+
+    def export_hf(self, path: Path) -> None:
+        self._together([one.call(LearnerProcess.export, path.absolute()) for one in self._learners])
+        _require_here(path)
+
+    @contextmanager
+    def untrained(self) -> Iterator[Answering]:
+        """The model as it was before it learned; meanwhile this engine does not sample."""
+        self._samplers.reset()
+        yield self
+        self._publish()
+
+    def close(self) -> None:
+        for learner in self._learners:
+            learner.kill()
+        for sampler in self._samplers.workers:
+            sampler.kill()
+        self._places.give_back()
+
+    def _publish(self) -> None:
+        calls = [one.call(LearnerProcess.weights) for one in self._learners]
+        self._together(calls)
+        self._samplers.publish(calls[0].handed_on, self._version)
+        self._stale = False
+
+    def _together(self, calls: Sequence[Call[R]]) -> list[R]:
+        return together(calls, self._ray.answer_seconds)
+
+
+def _joined(parts: Sequence[StepStats]) -> StepStats:
+    """Of all items together."""
+    tokens = sum(part.tokens for part in parts)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * part.tokens for value, part in zip(values, parts, strict=True)) / max(tokens, 1)
+
+    return StepStats(
+        loss=sum(part.loss for part in parts),
+        tokens=tokens,
+        entropy=mean(part.entropy for part in parts),
+        log_ratio_max=max(part.log_ratio_max for part in parts),
+        clip_fraction=mean(part.clip_fraction for part in parts),
+    )
+
+
+def _require_here(path: Path) -> None:
+    if not path.is_dir():
+        raise EngineError(
+            f"{path} was written on the machine of the first learner and is not to be seen here: put the run where all "
+            "machines of the cluster see it (--out)"
+        )
