@@ -4,13 +4,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Protocol
 
 import pytest
 
 from gasp_rl.cluster import Cluster, Room, Worker, ready, together
-from gasp_rl.config import RayConfig
 from gasp_rl.errors import EngineError, WorkerError, WorkerLostError
 
 pytestmark = pytest.mark.ray
@@ -56,15 +54,9 @@ def parrot() -> type[Parrot]:
     return Polly
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with closing(Cluster(RayConfig(start_seconds=5, object_store_mb=80))) as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def parrots(cluster: Cluster) -> Iterator[list[Worker[Parrot]]]:
-    places = cluster.reserve([Room()] * 2)
+    places = cluster.reserve([Room()] * 2, PATIENCE)
     birds = [places.start(n, f"parrot {n + 1} of 2", Room(), parrot()) for n in range(2)]
     yield birds
     for bird in birds:
@@ -122,4 +114,4 @@ def test_those_that_are_done_are_told_apart(parrots: list[Worker[Parrot]]) -> No
 
 def test_more_than_there_is_is_refused_with_numbers(cluster: Cluster) -> None:
     with pytest.raises(WorkerError, match=r"no room for 1 processes: they need 1 CPUs and 3 GPUs"):
-        cluster.reserve([Room(1, 3)])
+        cluster.reserve([Room(1, 3)], 2)

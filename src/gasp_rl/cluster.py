@@ -108,7 +108,6 @@ class Cluster:
         os.environ.setdefault("RAY_worker_niceness", "0")
         import ray  # noqa: PLC0415 - an extra
 
-        self._config = config
         at_signal = signal.getsignal(signal.SIGTERM)
         quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
         try:
@@ -137,14 +136,14 @@ class Cluster:
         found: float = ray.cluster_resources().get("GPU", 0)
         return found
 
-    def reserve(self, rooms: Sequence[Room], *, spread: bool = False) -> Places:
+    def reserve(self, rooms: Sequence[Room], seconds: float, *, spread: bool = False) -> Places:
         """Hold so much; WorkerError if it is not to be had in time. `spread` over machines, else as near as can be."""
         import ray  # noqa: PLC0415 - an extra
         import ray.util.scheduling_strategies  # noqa: PLC0415
 
         bundles = [{"CPU": room.cpus} | ({"GPU": room.gpus} if room.gpus else {}) for room in rooms]
         group = ray.util.placement_group(bundles, strategy="SPREAD" if spread else "PACK")
-        if not group.wait(self._config.start_seconds):
+        if not group.wait(seconds):
             ray.util.remove_placement_group(group)
             have = ray.cluster_resources()
             cpus, gpus = (sum(getattr(room, kind) for room in rooms) for kind in ("cpus", "gpus"))

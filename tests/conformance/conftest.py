@@ -131,13 +131,6 @@ def say(prompt: str, place: int, seed: int) -> str:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """One for all tests: it takes seconds to start."""
-    with closing(Cluster(RayConfig(learners=4, samplers=6, object_store_mb=80))) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="session")
 def model_config(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
     """The first of LOCAL as a directory, which other processes can open."""
     path = tmp_path_factory.mktemp("models") / "llama"

@@ -325,7 +325,7 @@ class RayEngine:
         room = Room(1, gpus / 2 if ray.colocate else gpus)
         count = max(ray.learners, ray.samplers) if ray.colocate else ray.learners + ray.samplers
         first = 0 if ray.colocate else ray.learners
-        self._places = cluster.reserve([Room(2, gpus) if ray.colocate else room] * count)
+        self._places = cluster.reserve([Room(2, gpus) if ray.colocate else room] * count, ray.start_seconds)
 
         def sampler(index: int) -> Worker[SamplerProcess]:
             name = f"sampler {index + 1} of {ray.samplers}"
