@@ -12,7 +12,7 @@ from gasp_rl.config import LEMMA, LIFT, RungConfig
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Axis, Kind, Pair, Prompt, Proposal, Task
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
-from gasp_rl.selfplay.prompts.chat import CHAT, SHOT_PREVIOUS, SHOTS
+from gasp_rl.selfplay.prompts.chat import CHAT, SHOTS, Shot
 
 PROGRAM = "def f(nums, k):\n    return [n for n in nums if n > k]"
 MESSAGE = "Return the numbers of nums that are larger than k."
@@ -62,11 +62,27 @@ CALLS = "\n".join(f"f({one})" for one in INPUTS)
 ONE_BLOCK = fenced("python", f"{WITH_DOCSTRING}\n\n{CALLS}")
 
 PROPOSALS = {
-    "as asked": ONE_BLOCK,
+    "as asked": fenced("message", MESSAGE) + fenced("python", f"{PROGRAM}\n\n{CALLS}"),
+    "one block": ONE_BLOCK,
     "one block cut off after the last call": ONE_BLOCK.removesuffix("\n```\n"),
     "calls in prints, with comments": fenced(
         "python", WITH_DOCSTRING + "\n\n# Examples\n" + "\n".join(f"print(f({one}))  # [5]" for one in INPUTS)
     ),
+    "calls with what they give": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM + "\n\n" + "\n".join(f"f({one}) -> [5]" for one in INPUTS)),
+    "calls as in a session": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM + "\n\n" + "\n".join(f">>> f({one})\n[5]" for one in INPUTS)),
+    "a session in the docstring": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM.replace("\n", '\n    """' + CALLS.replace("f(", ">>> f(") + '\n    """\n', 1)),
+    "calls of which the last is cut off": fenced("message", MESSAGE)
+    + fenced("python", f"{PROGRAM}\n\n{CALLS}\nf([8, 9").removesuffix("\n```\n"),
+    "a broken call among others": fenced("message", MESSAGE)
+    + fenced("python", f"{PROGRAM}\n\n{CALLS}\n".replace("f([3], 3)", "f([3], 3\nf([3], 3)")),
+    "calls in a block of their own": fenced("message", MESSAGE) + fenced("python", PROGRAM) + fenced("calls", CALLS),
+    "calls in a second program": fenced("message", MESSAGE) + fenced("python", PROGRAM) + fenced("python", CALLS),
+    "calls in a list": fenced("message", MESSAGE)
+    + fenced("python", PROGRAM)
+    + "".join(f"- `f({one})` returns [5]\n" for one in INPUTS),
     "calls in assertions": fenced(
         "python", WITH_DOCSTRING + "\n\n" + "\n".join(f"assert f({one}) == []" for one in INPUTS)
     ),
@@ -157,8 +173,7 @@ REFUSED = {
         "no function is named f, and 2 could be meant",
     fenced("python", f"class Solution:\n    pass\n{PROGRAM}"):
         "the program defines class Solution: a function f was asked for",
-    fenced("message", MESSAGE) + fenced("python", PROGRAM):
-        "no inputs: f is not called with literals and there is no ```input block",
+    fenced("message", MESSAGE) + fenced("python", PROGRAM): "no inputs: f is not called with literals",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(INPUTS[:2]): "2 different inputs, 5 needed",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(["hello, 2"] * 5):
         "0 different inputs, 5 needed; not Python literals: 'hello, 2'",
@@ -426,20 +441,29 @@ def test_chat_is_a_prompt_set() -> None:
 def test_the_worked_reply_of_every_request_is_one_we_can_read(rung: RungConfig, axis: Axis) -> None:
     prompt = CHAT.teach(rung, axis, TOWERS if rung is LEMMA else None, LEMMA_MADE if rung is LIFT else None, 5)
 
-    assert [message.role for message in prompt] == ["system", "user", "assistant", "user"]
-    assert CHAT.read_proposal(prompt[2].content, 5) == SHOTS[rung.direction, axis]
+    roles = [message.role for message in prompt]
+    worked = [message.content for message in prompt if message.role == "assistant"]
+    assert roles == ["system", *["user", "assistant"] * len(SHOTS), "user"]
+    assert [CHAT.read_proposal(text, 5) for text in worked] == [shot.replies[rung.direction, axis] for shot in SHOTS]
 
 
-@pytest.mark.parametrize("shot", SHOTS.values())
-def test_the_worked_programs_run_on_their_inputs(shot: Draft) -> None:
-    scope: dict[str, object] = {}
-    exec(shot.program, scope)  # our own text
+@pytest.mark.parametrize("shot", SHOTS)
+def test_the_worked_programs_run_on_their_inputs(shot: Shot) -> None:
+    for draft in shot.replies.values():
+        scope: dict[str, object] = {}
+        exec(draft.program, scope)  # our own text
 
-    outputs = [eval(f"f({one})", scope) for one in shot.inputs]
+        outputs = [eval(f"f({one})", scope) for one in draft.inputs]
 
-    assert len(set(map(repr, outputs))) > 1
-    if shot.message == SHOT_PREVIOUS.message:
-        assert tuple(map(repr, outputs[:2])) == tuple(pair.output for pair in SHOT_PREVIOUS.pairs)
+        assert len(set(map(repr, outputs))) > 1
+        if draft.message == shot.previous.message:
+            assert tuple(map(repr, outputs[:2])) == tuple(pair.output for pair in shot.previous.pairs)
+
+
+def test_the_goalpost_of_a_worked_reply_shows_its_example_in_a_form_that_runs() -> None:
+    for shot in SHOTS:
+        asked = text_of(CHAT.ask_problem(shot.goalpost))
+        assert f"solve({shot.goalpost.public_tests[0].input}) == {shot.goalpost.public_tests[0].output}" in asked
 
 
 def test_a_lemma_is_asked_with_the_whole_goalpost_and_the_examples_it_does_not_show() -> None:

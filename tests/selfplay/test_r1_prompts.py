@@ -65,14 +65,16 @@ def test_every_request_is_one_text_that_ends_where_thinking_begins(asked: Prompt
 def test_the_worked_reply_of_every_request_is_thought_out_and_can_be_read(rung: RungConfig, axis: Axis) -> None:
     asked = ASKED[f"{rung.name} {axis}"]
     assert isinstance(asked, str)
-    _, worked, last = asked.split(OPENING)
-    thought, _, reply = worked.partition("</think>")
-    shot = SHOTS[rung.direction, axis]
+    _, *replies, last = asked.split(OPENING)
 
-    assert len(thought.split()) > 20
-    assert "```" not in thought
-    assert R1.read_proposal(worked.partition("\nUser: ")[0], 3) == replace(shot, inputs=shot.inputs[:3])
-    assert ANSWER.search(reply)
+    assert len(replies) == len(SHOTS)
+    for worked, shot in zip(replies, SHOTS, strict=True):
+        thought, _, reply = worked.partition("</think>")
+        draft = shot.replies[rung.direction, axis]
+        assert len(thought.split()) > 20
+        assert "```" not in thought
+        assert R1.read_proposal(worked.partition("\nUser: ")[0], 3) == replace(draft, inputs=draft.inputs[:3])
+        assert ANSWER.search(reply)
     assert last == ""
 
 
@@ -158,6 +160,6 @@ def test_a_frame_keeps_what_it_frames(turns: list[str]) -> None:
     speakers = ("user", "assistant")
     messages = tuple(Message(speakers[n % 2], turn) for n, turn in enumerate(turns))
 
-    text = framed(messages, "a thought")
+    text = framed(messages, ("a thought",))
 
     assert all(turn in text for turn in turns)

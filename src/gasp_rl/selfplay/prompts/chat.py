@@ -33,16 +33,15 @@ TEACHER = f"""\
 You write short Python exercises. The student sees your message and a few inputs with their outputs, not the code, \
 and has to write the function `f`.
 
-You always reply with a ```message block, a ```python block and {{pairs}} ```input blocks, in this order, and nothing \
-else.
+You always reply with a ```message block and a ```python block, and nothing else.
 Message: one or two sentences of your own that say exactly what `f` returns. At most 40 words, no code, no story, no \
 examples.
 {RULES}
-Inputs: each is one line, all arguments of `f` as Python literals separated by commas, strings in quotes, no names, no \
-call. All short and different, to reach different cases."""
+Below the function, in the same block: {{pairs}} calls of `f`, one on each line, with short literal arguments that \
+differ and reach different cases."""
 
 GOALPOST = """\
-This problem is too hard for the student:
+This problem is too hard for the student. Do not solve it.
 
 <problem>
 {statement}
@@ -62,14 +61,11 @@ The student solves this exercise about half of the time:
 
 TEACH = """\
 {shown}
-Write one {direction} exercise. {motif}
-{axis}
-Reply with the ```message block (at most 40 words), the ```python block (at most 12 lines) and the {pairs} ```input \
-blocks."""
+Write one {direction} exercise. {motif} {axis}"""
 
 EASIER = """\
-Keep the idea that solves the problem, in its smallest form, and drop the story: speak only of numbers, lists and \
-strings. It has to be clearly easier than the problem, but not trivial."""
+Take one small step of what it asks for and make an exercise of that step alone, about numbers, lists or strings. It \
+has to be clearly easier than the problem, but not trivial."""
 
 HARDER = """\
 Keep the idea of the exercise and make it one step harder: it needs a little more thought, and stays solvable."""
@@ -178,85 +174,134 @@ Write a function named `{entry_point}` that takes the arguments in the given ord
 Reply with the function, and the imports it needs, in one ```python block."""
 
 
-SHOT_PROBLEM = Problem(
-    id="",
-    statement="""\
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A goalpost, an exercise made from it, and what is made from either on each axis. All hand-made."""
+
+    goalpost: Problem
+    previous: Proposal
+    replies: dict[tuple[str, Axis], Draft]
+
+
+def _shot(statement: str, test: TestCase, outputs: tuple[str, str], replies: dict[tuple[str, Axis], Draft]) -> Shot:
+    lemma = replies["easier", Axis.F]
+    pairs = tuple(Pair(text, output) for text, output in zip(lemma.inputs, outputs, strict=False))
+    previous = Proposal("", "", "", message=lemma.message, program=lemma.program, pairs=pairs)
+    return Shot(Problem("", statement, (test,), (), entry_point="solve"), previous, replies)
+
+
+LAMPS = _shot(
+    """\
 Along a road stand lamps; lamp i has brightness light[i], negative where it flickers. A drone makes k flights: each \
-covers at most m neighbouring lamps, no lamp is covered twice, and the drone collects the brightness of all \
-lamps that it covers. Return the largest total that it can collect.""",
-    public_tests=(TestCase("[3, 1, 4, 1, 5]\n2\n2", "11"),),
-    hidden_tests=(),
-    entry_point="collect",
-)
-
-SHOT_EXERCISE = Draft(
-    message="""\
-Given a list of integers nums and an integer m, return the largest sum of m neighbouring numbers, or the sum of all if \
-there are fewer.""",
-    program="""\
+covers at most m neighbouring lamps, no lamp is covered twice, and the drone collects the brightness of all lamps that \
+it covers. Return the largest total that it can collect.""",
+    TestCase("[3, 1, 4, 1, 5], 2, 2", "11"),
+    ("6", "-1"),
+    {
+        ("easier", Axis.F): Draft(
+            message="""\
+Given a list of integers nums and an integer m, not larger than its length, return the largest sum of m neighbouring \
+numbers.""",
+            program="""\
 def f(nums, m):
-    best = window = sum(nums[:m])
-    for i in range(m, len(nums)):
-        window += nums[i] - nums[i - m]
-        best = max(best, window)
-    return best""",
-    inputs=("[3, 1, 4, 1, 5], 2", "[-2, -3, -1], 1", "[7], 3", "[5, -9, 6, 2], 3", "[0, 8, 0, 8], 2"),
-)
-SHOT_PREVIOUS = Proposal(
-    id="",
-    rung="",
-    text="",
-    message=SHOT_EXERCISE.message,
-    program=SHOT_EXERCISE.program,
-    pairs=(Pair("[3, 1, 4, 1, 5], 2", "6"), Pair("[-2, -3, -1], 1", "-1")),
-)
-
-SHOTS = {
-    ("easier", Axis.F): SHOT_EXERCISE,
-    ("easier", Axis.IO): Draft(
-        message="""\
+    return max(sum(nums[i:i + m]) for i in range(len(nums) - m + 1))""",
+            inputs=("[3, 1, 4, 1, 5], 2", "[-2, -3, -1], 1", "[7, 2], 2", "[5, -9, 6, 2], 3", "[0, 8, 0, 8], 2"),
+        ),
+        ("easier", Axis.IO): Draft(
+            message="""\
 Given a string s of the characters 'o' and '.' and an integer m, return the largest number of 'o' among m neighbouring \
 characters.""",
-        program="""\
+            program="""\
 def f(s, m):
     best = 0
     for i in range(len(s)):
         best = max(best, s[i:i + m].count("o"))
     return best""",
-        inputs=("'o.oo.', 2", "'....', 3", "'oo.o', 1", "'o.o.o.o', 5", "'', 2"),
-    ),
-    ("harder", Axis.F): Draft(
-        message="""\
+            inputs=("'o.oo.', 2", "'....', 3", "'oo.o', 1", "'o.o.o.o', 5", "'', 2"),
+        ),
+        ("harder", Axis.F): Draft(
+            message="""\
 Given a list of integers nums and an integer m, return the largest sum of two stretches of m neighbouring numbers that \
 do not overlap, or 0 if there is no room for two.""",
-        program="""\
+            program="""\
 def f(nums, m):
     sums = [sum(nums[i:i + m]) for i in range(len(nums) - m + 1)]
     totals = [a + b for i, a in enumerate(sums) for b in sums[i + m:]]
     return max(totals, default=0)""",
-        inputs=("[3, 1, 4, 1, 5], 2", "[2, 9, 2], 1", "[1, 2, 3], 2", "[-4, -1, -2, -8], 2", "[6, 0, 0, 7, 1, 1], 3"),
-    ),
-    ("harder", Axis.IO): Draft(
-        message="""\
+            inputs=("[3, 1, 4, 1, 5], 2", "[2, 9, 2], 1", "[1, 2, 3], 2", "[-4, -1, -2, -8], 2", "[6, 0, 7, 1], 1"),
+        ),
+        ("harder", Axis.IO): Draft(
+            message="""\
 Given a list of lists of integers rows and an integer m, return for each row the largest sum of m neighbouring \
 numbers, or the sum of the row if it is shorter.""",
-        program="""\
+            program="""\
 def f(rows, m):
     result = []
     for row in rows:
         starts = range(max(len(row) - m, 0) + 1)
         result.append(max(sum(row[i:i + m]) for i in starts))
     return result""",
-        inputs=(
-            "[[3, 1, 4], [1, 5]], 2",
-            "[[7], [], [2, 2]], 3",
-            "[[-1, -2, -3]], 1",
-            "[[0, 8, 0, 8], [9, 1]], 2",
-            "[], 4",
+            inputs=("[[3, 1, 4], [1, 5]], 2", "[[7], [], [2, 2]], 3", "[[-1, -2]], 1", "[[0, 8, 0, 8]], 2", "[], 4"),
         ),
-    ),
-}
-"""A worked reply for each request, hand-made: small models follow a form they have seen, not one they were told."""
+    },
+)
+
+SWAPS = _shot(
+    """\
+A printer writes a word; its i-th letter has cost[i]. In one move two letters that stand k places apart may be swapped; a \
+move costs the sum of both letters' costs. Return the least total cost of making the word the first in the alphabet \
+among all that can be reached.""",
+    TestCase("'dcba', 2, [1, 2, 3, 4]", "10"),
+    ("'adm'", "'aab'"),
+    {
+        ("easier", Axis.F): Draft(
+            message="""\
+Given a string s and a positive integer k, return the letters at positions 0, k, 2k and so on, in alphabetical order.""",
+            program="""\
+def f(s, k):
+    return "".join(sorted(s[::k]))""",
+            inputs=("'modxa', 2", "'baa', 1", "'zyxw', 5", "'queue', 3", "'', 2"),
+        ),
+        ("easier", Axis.IO): Draft(
+            message="""\
+Given a list of digits, return the smallest list that swapping any two digits at even positions can make.""",
+            program="""\
+def f(digits):
+    result = digits[:]
+    result[::2] = sorted(digits[::2])
+    return result""",
+            inputs=("[9, 1, 3, 4, 2]", "[2, 1]", "[5, 5, 0]", "[8, 0, 7, 0, 6, 0]", "[]"),
+        ),
+        ("harder", Axis.F): Draft(
+            message="""\
+Given a string s and a positive integer k, return s with the letters at positions 0, k, 2k and so on put in \
+alphabetical order, all others left where they are.""",
+            program="""\
+def f(s, k):
+    letters = list(s)
+    letters[::k] = sorted(letters[::k])
+    return "".join(letters)""",
+            inputs=("'modxa', 2", "'baa', 1", "'zyxw', 5", "'queue', 3", "'', 2"),
+        ),
+        ("harder", Axis.IO): Draft(
+            message="""\
+Given a list of words and a positive integer k, return for each word its letters at positions 0, k, 2k and so on, in \
+alphabetical order; words shorter than k are left out.""",
+            program="""\
+def f(words, k):
+    return ["".join(sorted(word[::k])) for word in words if len(word) >= k]""",
+            inputs=("['modxa', 'ba'], 2", "['baa'], 1", "['zyxw', 'v'], 3", "['queue', 'up'], 4", "[], 2"),
+        ),
+    },
+)
+
+SHOTS = (SWAPS, LAMPS)
+"""Worked replies to each request: small models follow a form they have seen, not one they were told, and with a single
+one they copy its content too.
+"""
+
+
+FREE_SHOT = LAMPS.replies["easier", Axis.IO]
 
 
 @dataclass(frozen=True)
@@ -274,20 +319,20 @@ class ChatPrompts:
 
     def teach(self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None,
               pairs: int) -> Conversation:  # fmt: skip
-        shot_goalpost = SHOT_PROBLEM if goalpost is not None else None
-        shot_previous = SHOT_PREVIOUS if previous is not None else None
-        example = _request(rung, axis, shot_goalpost, shot_previous, pairs)
-        request = _request(rung, axis, goalpost, previous, pairs)
-        return _chat(TEACHER.format(pairs=pairs), example, _exercise(SHOTS[rung.direction, axis], pairs), request)
+        turns = []
+        for shot in SHOTS:
+            problem, exercise = goalpost and shot.goalpost, previous and shot.previous
+            turns += [_request(rung, axis, problem, exercise), _exercise(shot.replies[rung.direction, axis], pairs)]
+        return _chat(TEACHER.format(pairs=pairs), *turns, _request(rung, axis, goalpost, previous))
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Conversation:
         if kind is Kind.INDUCTION:
-            reply = _message_and_inputs(SHOT_EXERCISE, pairs)
+            reply = _message_and_inputs(FREE_SHOT, pairs)
             request = _fenced("python", references[0].program)
-            return _chat(MESSAGE_TEACHER.format(pairs=pairs), _fenced("python", SHOT_EXERCISE.program), reply, request)
+            return _chat(MESSAGE_TEACHER.format(pairs=pairs), _fenced("python", FREE_SHOT.program), reply, request)
         tasks = "\n\n".join(_puzzle(task.program, task.pairs[0].input) for task in references)
         request = FREE_REFERENCES.format(tasks=tasks) if references else FREE_FIRST
-        reply = _puzzle(SHOT_EXERCISE.program, SHOT_EXERCISE.inputs[0])
+        reply = _puzzle(FREE_SHOT.program, FREE_SHOT.inputs[0])
         return _chat(FREE_TEACHER.format(aim=FREE_AIMS[kind]), FREE_FIRST, reply, request)
 
     def ask(self, task: Task) -> Conversation:
@@ -343,7 +388,7 @@ def _chat(system: str, *turns: str) -> Conversation:
     return (Message("system", system), *(Message(speakers[n % 2], turn) for n, turn in enumerate(turns)))
 
 
-def _request(rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None, pairs: int) -> str:
+def _request(rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None) -> str:
     shown = []
     if goalpost is not None:
         shown.append(GOALPOST.format(statement=goalpost.statement.strip(), examples=problem_examples(goalpost)))
@@ -355,14 +400,13 @@ def _request(rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: P
         direction=rung.direction.upper(),
         motif=EASIER if rung.direction == "easier" else HARDER,
         axis=AXES[rung.direction, axis],
-        pairs=pairs,
     )
 
 
 def _exercise(draft: Draft, pairs: int) -> str:
     """A proposal in the form that is asked for."""
-    parts = [("message", draft.message), ("python", draft.program), *(("input", text) for text in draft.inputs[:pairs])]
-    return "\n".join(_fenced(tag, text) for tag, text in parts)
+    calls = "\n".join(f"f({text})" for text in draft.inputs[:pairs])
+    return f"{_fenced('message', draft.message)}\n{_fenced('python', f'{draft.program}{chr(10) * 2}{calls}')}"
 
 
 def _message_and_inputs(draft: Draft, pairs: int) -> str:

@@ -31,21 +31,40 @@ ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)(?:</answer>|\Z)", re.DOTALL)
 NO_ANSWER = Unreadable("no answer: there is no <answer>")
 
 THOUGHTS = {
-    ("easier", Axis.F): """\
-The idea is the sum of m neighbours that slides along the row; choosing several of them is what makes it hard. One \
-stretch is enough. A window moves by adding the number that enters and taking away the one that leaves. A list shorter \
-than m needs a word.""",
-    ("easier", Axis.IO): """\
-The idea is the best stretch of m neighbours. Brightness can go: with a string of 'o' and '.' there is only something \
-to count. A slice may run over the end, which does no harm.""",
-    ("harder", Axis.F): """\
+    ("easier", Axis.F): (
+        """\
+Letters that stand k apart can be put into any order, so each such group gets sorted. Taking one group and sorting it \
+is a step of that, with a word and k as before. The empty word and k = 1 are worth a try.""",
+        """\
+Choosing several flights is what makes it hard. One stretch of m neighbours is a step of it: all sums of m numbers, \
+then the largest. Negative numbers and m as long as the list are worth a try.""",
+    ),
+    ("easier", Axis.IO): (
+        """\
+Sorting letters k apart is the computation. A flat list of digits and k = 2 keep it and need neither costs nor a \
+second argument. An empty list and a single group are worth a try.""",
+        """\
+The best stretch of m neighbours is the computation. With a string of 'o' and '.' there is only something to count. \
+A slice may run over the end, which does no harm.""",
+    ),
+    ("harder", Axis.F): (
+        """\
+The letters at positions 0, k, 2k are sorted already. Putting them back where they came from is one more step: a list \
+of letters and a slice on both sides.""",
+        """\
 Two stretches instead of one, and they must not overlap: the second begins m later at the earliest. All sums first, \
 then the best pair. If there is no room for two, 0.""",
-    ("harder", Axis.IO): """\
+    ),
+    ("harder", Axis.IO): (
+        """\
+Several words instead of one, the same computation for each, so the result is a list. What happens to a word that is \
+shorter than k has to be said.""",
+        """\
 Several lists instead of one, the same computation for each, so the result is a list. A row shorter than m still has \
 one slice.""",
+    ),
 }
-"""Before the worked reply to each request of the teacher."""
+"""Before the worked replies to each request of the teacher."""
 
 INPUTS_THOUGHT = "The function slides a window of m numbers. Short lists, negative numbers and m = 1 are worth a try."
 PUZZLE_THOUGHT = "A sliding window has to be followed step by step, and its code is short."
@@ -69,7 +88,7 @@ class R1Prompts:
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Prompt:
         thought = INPUTS_THOUGHT if kind is Kind.INDUCTION else PUZZLE_THOUGHT
-        return framed(CHAT.propose_freely(kind, references, pairs), thought)
+        return framed(CHAT.propose_freely(kind, references, pairs), (thought,))
 
     def ask(self, task: Task) -> Prompt:
         return framed(CHAT.ask(task))
@@ -98,9 +117,10 @@ class R1Prompts:
 R1 = R1Prompts()
 
 
-def framed(messages: tuple[Message, ...], thought: str = "") -> str:
-    """A conversation as one text that ends where thinking begins. `thought` comes before its worked replies."""
+def framed(messages: tuple[Message, ...], thoughts: tuple[str, ...] = ()) -> str:
+    """A conversation as one text that ends where thinking begins, with a thought before each of its worked replies."""
     parts = [FRAME]
+    left = iter(thoughts)
     for message in messages:
         match message.role:
             case "system":
@@ -108,7 +128,7 @@ def framed(messages: tuple[Message, ...], thought: str = "") -> str:
             case "user":
                 parts.append(USER.format(request=message.content))
             case _:
-                parts.append(WORKED.format(thought=thought, answer=message.content))
+                parts.append(WORKED.format(thought=next(left), answer=message.content))
     return "".join([*parts, OPENING])
 
 

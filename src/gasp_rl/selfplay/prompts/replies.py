@@ -100,7 +100,7 @@ class Block:
 
 FENCE = re.compile(r"^[\s>*\-\d.]*(`{3,}|~{3,})(.*)$")
 NAMES = {
-    Part.INPUT: re.compile(r"\b(?:test[\s_]?)?inputs?[\s_]*\d*\b|\btest cases?\b", re.IGNORECASE),
+    Part.INPUT: re.compile(r"\b(?:test[\s_]?)?inputs?[\s_]*\d*\b|\b(?:test cases?|calls|examples)\b", re.IGNORECASE),
     Part.OUTPUT: re.compile(r"\b(?:outputs?|results?)\b", re.IGNORECASE),
     Part.MESSAGE: re.compile(r"\b(?:message|msg|description|exercise|task)\b", re.IGNORECASE),
 }
@@ -193,6 +193,8 @@ class Program:
     """A proposed program, and what was written beside it."""
 
     source: str
+    name: str
+    """Of its function."""
     signature: Signature
     docstring: str
     calls: tuple[str, ...]
@@ -220,6 +222,7 @@ def _proposed_program(blocks: Sequence[Block]) -> Program | Unreadable:
 
 def _program(source: str) -> Program | Unreadable:
     """A proposed program as it is kept: examples of its use are dropped, and it has a function `f`."""
+    source = _mended(source)
     tree = _parse(source)
     if isinstance(tree, Unreadable):
         return tree
@@ -240,7 +243,64 @@ def _program(source: str) -> Program | Unreadable:
     docstring = ast.get_docstring(entry) or ""
     dropped = [*uses, *entry.body[:1]] if docstring and len(entry.body) > 1 else uses
     kept = _with_alias(_without(source, dropped), entry.name)
-    return Program(kept, signature, docstring, tuple(call for call in calls if call is not None))
+    return Program(kept, entry.name, signature, docstring, tuple(call for call in calls if call is not None))
+
+
+USE_LINE = re.compile(r"(?:>>>|print\b|assert\b|\w+\()")
+CALLED = re.compile(r"\b(?!print\b|assert\b)([A-Za-z_]\w*)\(")
+MOST_MENDED = 40
+"""Lines of one program."""
+
+
+def _mended(source: str) -> str:
+    """The same where it parses. Else each line that does not and only shows a use is reduced to the call in it, or left out:
+    `>>> f(1)`, `f(1) -> 2`, `f([1, 2` where the reply was cut off.
+    """
+    lines = source.split("\n")
+    for _ in range(MOST_MENDED):
+        place = _error_line("\n".join(lines))
+        if place is None or place >= len(lines) or not USE_LINE.match(lines[place]):
+            break
+        called = CALLED.search(lines[place])
+        call = next(iter(_spelled_calls(lines[place], called[1])), "") if called else ""
+        lines[place] = call if call != lines[place] else ""
+    return "\n".join(lines)
+
+
+def _error_line(source: str) -> int | None:
+    """Of a syntax error, from 0."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source)
+    except SyntaxError as error:
+        return (error.lineno or 1) - 1
+    except (ValueError, MemoryError, RecursionError):
+        return None
+    return None
+
+
+def _spelled_calls(text: str, name: str) -> list[str]:
+    """Every `name(...)` in a text, up to the bracket that closes it. Quotes are heeded; a line end inside them ends it."""
+    found = []
+    for match in re.finditer(rf"(?<!def )\b{re.escape(name)}\(", text):
+        depth, quote = 0, ""
+        for place in range(match.end() - 1, min(len(text), match.end() + LONGEST_CALL)):
+            character = text[place]
+            if quote:
+                quote = "" if character == quote and text[place - 1] != "\\" else quote
+                if character == "\n":
+                    break
+            elif character in "'\"":
+                quote = character
+            elif character in "([{":
+                depth += 1
+            elif character in ")]}":
+                depth -= 1
+                if depth == 0:
+                    found.append(text[match.start() : place + 1])
+                    break
+    return found
 
 
 def _entry(tree: ast.Module) -> ast.FunctionDef | Unreadable:
@@ -268,9 +328,11 @@ def _with_alias(source: str, name: str) -> str:
 
 
 def _is_use(node: ast.stmt, entry: str) -> bool:
-    """A top-level statement that calls the function, prints, or runs only as a script: it shows results."""
+    """A top-level statement that calls the function, prints, or runs only as a script: it shows results. So does a value."""
     if isinstance(node, (*DEFINITIONS, ast.Import, ast.ImportFrom)):
         return False
+    if isinstance(node, ast.Expr) and _is_literal(node.value):
+        return True
     return not {entry, "print", "__name__"}.isdisjoint(part.id for part in ast.walk(node) if isinstance(part, ast.Name))
 
 
@@ -338,6 +400,8 @@ LITERAL_LABEL = re.compile(
 BULLET = re.compile(r"^\s*(?:[-*+]\s+|\d+[.)]\s+)")
 JSON_NAMES = {"true": True, "false": False, "null": None}
 NOT_LITERAL = (ValueError, TypeError, SyntaxError)
+LONGEST_CALL = 2_000
+"""Characters of a call that is looked for in a text."""
 MAX_DEPTH = 64
 """Of a literal, as of a value in the sandbox."""
 
@@ -346,8 +410,9 @@ def _inputs(blocks: Sequence[Block], prose: str, program: Program, pairs: int) -
     """The first `pairs` different inputs that fit the signature: of blocks or labels, then of calls."""
     texts = [block.text for block in blocks if block.part is Part.INPUT and block.text.strip()]
     texts = texts or _labelled(prose, INPUT_LABEL)
-    if not texts and not program.calls:
-        return Unreadable("no inputs: f is not called with literals and there is no ```input block")
+    calls = [*program.calls, *_other_calls(blocks, prose, program)]
+    if not texts and not calls:
+        return Unreadable("no inputs: f is not called with literals")
     fitting: dict[str, None] = {}
     complaints = []
     for text in texts:
@@ -356,11 +421,21 @@ def _inputs(blocks: Sequence[Block], prose: str, program: Program, pairs: int) -
             complaints.append(found.reason)
         else:
             fitting.update(dict.fromkeys(found))
-    fitting.update(dict.fromkeys(program.calls))
+    fitting.update(dict.fromkeys(calls))
     if len(fitting) < pairs:
         count = f"{len(fitting)} different inputs, {pairs} needed"
         return Unreadable("; ".join([count, *complaints[:1]]))
     return tuple(fitting)[:pairs]
+
+
+def _other_calls(blocks: Sequence[Block], prose: str, program: Program) -> list[str]:
+    """Arguments with which the function is called elsewhere: in other blocks, in the docstring, in the prose."""
+    texts = [
+        block.text for block in blocks if block.part is not Part.INPUT and f"def {program.name}(" not in block.text
+    ]
+    spelled = [call for text in (*texts, program.docstring, prose) for call in _spelled_calls(text, program.name)]
+    fitted = [_fit(_arguments(call), program.signature) for call in spelled]
+    return [call for call in fitted if call is not None]
 
 
 def _block_inputs(text: str, signature: Signature) -> list[str] | Unreadable:
