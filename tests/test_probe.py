@@ -52,7 +52,7 @@ def phases(reply: object, cfg: GaspConfig = CFG) -> list[Probed]:
 
 
 def teacher_and_student(prompt: str, sample: int, seed: int) -> str:
-    if "exercise. " in prompt:  # the teacher's; a program of its own for each prompt
+    if "write short Python exercises" in prompt:  # the teacher's; a program of its own for each prompt
         body = "".join(f"    x += {n}\n" for n in range(2 + seed % 5))
         return proposal(f"def f(x):\n{body}    return x * {seed}")
     return "```python\ndef f(x):\n    return x\n```"

@@ -61,8 +61,24 @@ WITH_DOCSTRING = PROGRAM.replace("\n", f'\n    """{MESSAGE}"""\n', 1)
 CALLS = "\n".join(f"f({one})" for one in INPUTS)
 ONE_BLOCK = fenced("python", f"{WITH_DOCSTRING}\n\n{CALLS}")
 
+
+def session(after: str = "") -> str:
+    """The program with its message and calls in a docstring."""
+    head, _, body = PROGRAM.partition("\n")
+    calls = "\n".join(f"    >>> f({one}){after}" for one in INPUTS)
+    return f'{head}\n    """{MESSAGE}\n\n{calls}\n    """\n{body}'
+
+
 PROPOSALS = {
-    "as asked": fenced("message", MESSAGE) + fenced("python", f"{PROGRAM}\n\n{CALLS}"),
+    "as asked": fenced("python", session()),
+    "as asked, with outputs": fenced("python", session("\n    [5]")),
+    "as asked, with outputs in comments": fenced("python", session("  # [5]")),
+    "as asked, under headings": fenced("python", session().replace("    >>>", "    Examples:\n    >>>", 1)),
+    "as asked, with arguments explained": fenced(
+        "python", session().replace("    >>>", "    Args:\n        nums: numbers\n\n    Examples:\n    >>>", 1)
+    ),
+    "as asked, and used below": fenced("python", f"{session()}\n\nprint(f([1], 0))"),
+    "a message, and calls after the program": fenced("message", MESSAGE) + fenced("python", f"{PROGRAM}\n\n{CALLS}"),
     "one block": ONE_BLOCK,
     "one block cut off after the last call": ONE_BLOCK.removesuffix("\n```\n"),
     "calls in prints, with comments": fenced(
@@ -181,7 +197,7 @@ REFUSED = {
         "0 different inputs, 5 needed; not arguments for (nums, k): '[1], 2, 3'",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(["..., ..."]):
         "0 different inputs, 5 needed; not Python literals: '..., ...'",
-    fenced("python", PROGRAM) + inputs_block(): "no message: there is no docstring and no ```message block",
+    fenced("python", PROGRAM) + inputs_block(): "no message: there is no docstring",
     fenced("message", "Given ..., return ...") + fenced("python", PROGRAM) + inputs_block():
         "the message is only its form: 'Given ..., return ...'",
     fenced("message", "Write this:\ndef f(nums, k): ...") + fenced("python", PROGRAM) + inputs_block():
@@ -494,7 +510,7 @@ def test_a_rung_that_sees_both_shows_both() -> None:
 
 def test_rung_and_axis_change_the_request() -> None:
     asked = {
-        last(CHAT.teach(rung, axis, TOWERS, None, 5))
+        text_of(CHAT.teach(rung, axis, TOWERS, None, 5))
         for rung in (LEMMA, replace(LIFT, sees="goalpost"))
         for axis in Axis
     }

@@ -30,15 +30,15 @@ Code: one function `f`, at most 12 lines. It takes at least one argument, return
 Standard library only, imports on top; no class, no printing, no reading of input, no randomness, no comments."""
 
 TEACHER = f"""\
-You write short Python exercises. The student sees your message and a few inputs with their outputs, not the code, \
+You write short Python exercises. The student sees your docstring and a few inputs with their outputs, not the code, \
 and has to write the function `f`.
 
-You always reply with a ```message block and a ```python block, and nothing else.
-Message: one or two sentences of your own that say exactly what `f` returns. At most 40 words, no code, no story, no \
-examples.
-{RULES}
-Below the function, in the same block: {{pairs}} calls of `f`, one on each line, with short literal arguments that \
-differ and reach different cases."""
+{{motif}} {{axis}}
+
+You always reply with one ```python block and nothing else: a function `f` with a docstring.
+Docstring: one or two sentences of your own that say exactly what `f` returns, at most 40 words, no story; then \
+{{pairs}} calls of `f` as in a Python session, with short literal arguments that differ and reach different cases.
+{RULES}"""
 
 GOALPOST = """\
 This problem is too hard for the student. Do not solve it.
@@ -51,24 +51,25 @@ This problem is too hard for the student. Do not solve it.
 PREVIOUS = """\
 The student solves this exercise about half of the time:
 
-```message
 {message}
-```
+
 ```python
 {program}
 ```
+
 {examples}"""
 
 TEACH = """\
 {shown}
-Write one {direction} exercise. {motif} {axis}"""
+Write one {direction} exercise."""
 
 EASIER = """\
-Take one small step of what it asks for and make an exercise of that step alone, about numbers, lists or strings. It \
-has to be clearly easier than the problem, but not trivial."""
+You are shown problems and write an EASIER exercise for each: take one small step of what the problem asks for and make \
+an exercise of that step alone, about numbers, lists or strings. It has to be clearly easier, but not trivial."""
 
 HARDER = """\
-Keep the idea of the exercise and make it one step harder: it needs a little more thought, and stays solvable."""
+You are shown exercises and write a HARDER one for each: keep its idea and make it one step harder, so that it needs a \
+little more thought and stays solvable."""
 
 AXES = {
     ("easier", Axis.IO): "Make the DATA simpler and keep the computation: fewer or flat arguments, plain values.",
@@ -319,11 +320,13 @@ class ChatPrompts:
 
     def teach(self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None,
               pairs: int) -> Conversation:  # fmt: skip
+        motif = EASIER if rung.direction == "easier" else HARDER
         turns = []
         for shot in SHOTS:
             problem, exercise = goalpost and shot.goalpost, previous and shot.previous
-            turns += [_request(rung, axis, problem, exercise), _exercise(shot.replies[rung.direction, axis], pairs)]
-        return _chat(TEACHER.format(pairs=pairs), *turns, _request(rung, axis, goalpost, previous))
+            turns += [_request(rung, problem, exercise), _exercise(shot.replies[rung.direction, axis], pairs)]
+        system = TEACHER.format(motif=motif, axis=AXES[rung.direction, axis], pairs=pairs)
+        return _chat(system, *turns, _request(rung, goalpost, previous))
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Conversation:
         if kind is Kind.INDUCTION:
@@ -388,25 +391,21 @@ def _chat(system: str, *turns: str) -> Conversation:
     return (Message("system", system), *(Message(speakers[n % 2], turn) for n, turn in enumerate(turns)))
 
 
-def _request(rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None) -> str:
+def _request(rung: RungConfig, goalpost: Problem | None, previous: Proposal | None) -> str:
     shown = []
     if goalpost is not None:
         shown.append(GOALPOST.format(statement=goalpost.statement.strip(), examples=problem_examples(goalpost)))
     if previous is not None:
         examples = "".join(f"{_example(pair.input, pair.output)}\n" for pair in previous.pairs[:2])
         shown.append(PREVIOUS.format(message=previous.message, program=previous.program.strip(), examples=examples))
-    return TEACH.format(
-        shown="\n".join(shown),
-        direction=rung.direction.upper(),
-        motif=EASIER if rung.direction == "easier" else HARDER,
-        axis=AXES[rung.direction, axis],
-    )
+    return TEACH.format(shown="\n".join(shown), direction=rung.direction.upper())
 
 
 def _exercise(draft: Draft, pairs: int) -> str:
-    """A proposal in the form that is asked for."""
-    calls = "\n".join(f"f({text})" for text in draft.inputs[:pairs])
-    return f"{_fenced('message', draft.message)}\n{_fenced('python', f'{draft.program}{chr(10) * 2}{calls}')}"
+    """A proposal in the form that is asked for: the calls stand before the code, since a small model ends with its code."""
+    head, _, body = draft.program.partition("\n")
+    calls = "\n".join(f"    >>> f({text})" for text in draft.inputs[:pairs])
+    return _fenced("python", f'{head}\n    """{draft.message}\n\n{calls}\n    """\n{body}')
 
 
 def _message_and_inputs(draft: Draft, pairs: int) -> str:

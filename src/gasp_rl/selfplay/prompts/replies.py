@@ -6,7 +6,7 @@ Nothing here runs a program or raises on a text; what cannot be read comes back 
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -198,7 +198,7 @@ class Program:
     signature: Signature
     docstring: str
     calls: tuple[str, ...]
-    """Arguments of the calls after it."""
+    """Arguments of the calls in its docstring and after it."""
 
 
 def _parse(source: str) -> ast.Module | Unreadable:
@@ -239,11 +239,12 @@ def _program(source: str) -> Program | Unreadable:
         return Unreadable("f takes no argument")
     signature = Signature(tuple(a.arg for a in positional), len(positional) - len(entry.args.defaults), open_ended)
     uses = [node for node in tree.body if _is_use(node, entry.name)]
-    calls = [_fit(_call_arguments(call), signature) for use in uses for call in _calls(use, entry.name)]
     docstring = ast.get_docstring(entry) or ""
+    below = [_fit(_call_arguments(call), signature) for use in uses for call in _calls(use, entry.name)]
+    calls = [*_written_calls(docstring, entry.name, signature), *(call for call in below if call is not None)]
     dropped = [*uses, *entry.body[:1]] if docstring and len(entry.body) > 1 else uses
     kept = _with_alias(_without(source, dropped), entry.name)
-    return Program(kept, entry.name, signature, docstring, tuple(call for call in calls if call is not None))
+    return Program(kept, entry.name, signature, docstring, tuple(calls))
 
 
 USE_LINE = re.compile(r"(?:>>>|print\b|assert\b|\w+\()")
@@ -410,7 +411,7 @@ def _inputs(blocks: Sequence[Block], prose: str, program: Program, pairs: int) -
     """The first `pairs` different inputs that fit the signature: of blocks or labels, then of calls."""
     texts = [block.text for block in blocks if block.part is Part.INPUT and block.text.strip()]
     texts = texts or _labelled(prose, INPUT_LABEL)
-    calls = [*program.calls, *_other_calls(blocks, prose, program)]
+    calls = [*program.calls, *_calls_elsewhere(blocks, prose, program)]
     if not texts and not calls:
         return Unreadable("no inputs: f is not called with literals")
     fitting: dict[str, None] = {}
@@ -428,13 +429,16 @@ def _inputs(blocks: Sequence[Block], prose: str, program: Program, pairs: int) -
     return tuple(fitting)[:pairs]
 
 
-def _other_calls(blocks: Sequence[Block], prose: str, program: Program) -> list[str]:
-    """Arguments with which the function is called elsewhere: in other blocks, in the docstring, in the prose."""
-    texts = [
-        block.text for block in blocks if block.part is not Part.INPUT and f"def {program.name}(" not in block.text
-    ]
-    spelled = [call for text in (*texts, program.docstring, prose) for call in _spelled_calls(text, program.name)]
-    fitted = [_fit(_arguments(call), program.signature) for call in spelled]
+def _calls_elsewhere(blocks: Sequence[Block], prose: str, program: Program) -> Iterator[str]:
+    """Of the function, in other blocks and in the prose."""
+    for block in blocks:
+        if block.part is not Part.INPUT and f"def {program.name}(" not in block.text:
+            yield from _written_calls(block.text, program.name, program.signature)
+    yield from _written_calls(prose, program.name, program.signature)
+
+
+def _written_calls(text: str, name: str, signature: Signature) -> list[str]:
+    fitted = [_fit(_arguments(call), signature) for call in _spelled_calls(text, name)]
     return [call for call in fitted if call is not None]
 
 
@@ -538,6 +542,12 @@ def _joined(nodes: Iterable[ast.expr]) -> str:
 
 MESSAGE_TAG = re.compile(r"<message>\s*(.*?)\s*(?:</message>|<\\message>|$)", re.DOTALL | re.IGNORECASE)
 MESSAGE_LABEL = re.compile(r"^[\s#*\-\d.]*(?:message|description)\**\s*:\**\s*(\S.*)$", re.IGNORECASE)
+DOC_SECTION = re.compile(
+    r"\s*(?:>>>|f\(|:\w+|(?:for )?examples?\b.{0,12}$|e\.g\.|(?:args?|arguments|parameters|params|returns?|raises|inputs?|outputs?|"
+    r"notes?|test cases?|constraints)\s*:?\s*$|-{3,})",
+    re.IGNORECASE,
+)
+"""Where the sentences of a docstring end."""
 CODE_IN_MESSAGE = re.compile(r"```|^\s*def \w+\(|^\s*return \S", re.MULTILINE)
 
 
@@ -548,16 +558,23 @@ def _message(blocks: Sequence[Block], prose: str, text: str, docstring: str) -> 
         next((block.text.strip() for block in blocks if block.part is Part.MESSAGE and block.text.strip()), "")
         or (tagged[1] if tagged else "")
         or next(iter(_labelled(prose, MESSAGE_LABEL)), "")
-        or " ".join(docstring.split())
+        or _described(docstring)
         or _sentences(prose)
     )
     if not found:
-        return Unreadable("no message: there is no docstring and no ```message block")
+        return Unreadable("no message: there is no docstring")
     if CODE_IN_MESSAGE.search(found):
         return Unreadable(f"the message contains code: {_short(found)}")
     if "..." in found and len(found) < len("Given ..., return ...") + 8:
         return Unreadable(f"the message is only its form: {_short(found)}")
     return found
+
+
+def _described(docstring: str) -> str:
+    """What a docstring says before its examples and its list of arguments."""
+    lines = docstring.split("\n")
+    end = next((place for place, line in enumerate(lines) if DOC_SECTION.match(line)), len(lines))
+    return " ".join(" ".join(lines[:end]).split())
 
 
 def _sentences(prose: str) -> str:
