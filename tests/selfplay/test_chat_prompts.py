@@ -443,6 +443,36 @@ def test_literals_keep_their_values(values: list[tuple[object, object]]) -> None
     assert [repr(ast.literal_eval(f"({text})")) for text in draft.inputs] == [repr(value) for value in values]
 
 
+@given(st.lists(st.tuples(literals, literals), min_size=1, max_size=4, unique_by=repr))
+def test_literals_in_a_docstring_keep_their_values(values: list[tuple[object, object]]) -> None:
+    calls = "\n".join(f"    >>> f({a!r}, {b!r})" for a, b in values)
+    reply = fenced("python", f'def f(nums, k):\n    """{MESSAGE}\n\n{calls}\n    """\n    return nums')
+
+    draft = CHAT.read_proposal(reply, len(values))
+
+    assert isinstance(draft, Draft), draft
+    assert [repr(ast.literal_eval(f"({text})")) for text in draft.inputs] == [repr(value) for value in values]
+
+
+def test_escapes_in_a_docstring_are_those_that_were_written() -> None:
+    reply = fenced(
+        "python", 'def f(s):\n    """Count lines.\n\n    >>> f("a\\nb")\n    >>> f(\'\\\\\')\n    """\n    return s'
+    )
+
+    draft = CHAT.read_proposal(reply, 2)
+
+    assert isinstance(draft, Draft), draft
+    assert [ast.literal_eval(text) for text in draft.inputs] == ["a\nb", "\\"]
+
+
+@given(st.text("f(1, 2)[]'\"\\\n#>", max_size=40))
+def test_no_call_is_found_that_is_not_one(text: str) -> None:
+    draft = CHAT.read_proposal(f"{fenced('message', MESSAGE)}{fenced('python', PROGRAM)}{text}", 1)
+
+    for one in draft.inputs if isinstance(draft, Draft) else ():
+        assert isinstance(ast.literal_eval(f"({one},)"), tuple)
+
+
 # Requests
 
 

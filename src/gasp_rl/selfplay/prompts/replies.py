@@ -241,13 +241,18 @@ def _program(source: str) -> Program | Unreadable:
     uses = [node for node in tree.body if _is_use(node, entry.name)]
     docstring = ast.get_docstring(entry) or ""
     below = [_fit(_call_arguments(call), signature) for use in uses for call in _calls(use, entry.name)]
-    calls = [*_written_calls(docstring, entry.name, signature), *(call for call in below if call is not None)]
+    first = entry.body[0]
+    spelled = (
+        "\n".join(source.split("\n")[first.lineno - 1 : first.end_lineno]) if docstring else ""
+    )  # escapes as written
+    calls = [*_written_calls(spelled, entry.name, signature), *(call for call in below if call is not None)]
     dropped = [*uses, *entry.body[:1]] if docstring and len(entry.body) > 1 else uses
     kept = _with_alias(_without(source, dropped), entry.name)
     return Program(kept, entry.name, signature, docstring, tuple(calls))
 
 
 USE_LINE = re.compile(r"(?:>>>|print\b|assert\b|\w+\()")
+STRING_OR_BRACKET = re.compile(r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|[()\[\]{}]""")
 CALLED = re.compile(r"\b(?!print\b|assert\b)([A-Za-z_]\w*)\(")
 MOST_MENDED = 40
 """Lines of one program."""
@@ -282,25 +287,15 @@ def _error_line(source: str) -> int | None:
 
 
 def _spelled_calls(text: str, name: str) -> list[str]:
-    """Every `name(...)` in a text, up to the bracket that closes it. Quotes are heeded; a line end inside them ends it."""
+    """Every `name(...)` in a text, up to the bracket that closes it. Brackets in strings do not count."""
     found = []
     for match in re.finditer(rf"(?<!def )\b{re.escape(name)}\(", text):
-        depth, quote = 0, ""
-        for place in range(match.end() - 1, min(len(text), match.end() + LONGEST_CALL)):
-            character = text[place]
-            if quote:
-                quote = "" if character == quote and text[place - 1] != "\\" else quote
-                if character == "\n":
-                    break
-            elif character in "'\"":
-                quote = character
-            elif character in "([{":
-                depth += 1
-            elif character in ")]}":
-                depth -= 1
-                if depth == 0:
-                    found.append(text[match.start() : place + 1])
-                    break
+        depth = 0
+        for token in STRING_OR_BRACKET.finditer(text, match.end() - 1, match.end() + LONGEST_CALL):
+            depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(token[0], 0)
+            if depth == 0:
+                found.append(text[match.start() : token.end()])
+                break
     return found
 
 
