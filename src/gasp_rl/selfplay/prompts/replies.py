@@ -242,10 +242,8 @@ def _program(source: str) -> Program | Unreadable:
     docstring = ast.get_docstring(entry) or ""
     below = [_fit(_call_arguments(call), signature) for use in uses for call in _calls(use, entry.name)]
     first = entry.body[0]
-    spelled = (
-        "\n".join(source.split("\n")[first.lineno - 1 : first.end_lineno]) if docstring else ""
-    )  # escapes as written
-    calls = [*_written_calls(spelled, entry.name, signature), *(call for call in below if call is not None)]
+    as_written = "\n".join(source.split("\n")[first.lineno - 1 : first.end_lineno]) if docstring else ""  # with escapes
+    calls = [*_written_calls(as_written, entry.name, signature), *(call for call in below if call is not None)]
     dropped = [*uses, *entry.body[:1]] if docstring and len(entry.body) > 1 else uses
     kept = _with_alias(_without(source, dropped), entry.name)
     return Program(kept, entry.name, signature, docstring, tuple(calls))
