@@ -422,6 +422,8 @@ class ModelConfig:
     threads: int = 0
     """CPU threads of the model; 0 = one per core."""
     lora: LoraConfig = LoraConfig()
+    eight_bit_adam: bool = False
+    """Keep AdamW's moments in 8 bits, a quarter of their memory, by bitsandbytes: pip install 'gasp-rl[adam8bit]'."""
     recompute: bool = False
     """Keep only what enters each layer and compute the rest again for its gradient (gradient checkpointing): a third more
     arithmetic in updates, and of their memory only a small part."""
@@ -636,6 +638,8 @@ class RunConfig:
         require(
             bool(measured), "evaluate.times", "0 without a budget of training tokens or seconds", self.evaluate.times
         )
+        alone = self.engine == "local" or not self.model.eight_bit_adam
+        require(alone, "model.eight_bit_adam", "off with the engine ray, which spreads the moments", self.engine)
         require(not (self.gasp and self.azr), "recipe", "guided (gasp) or unguided (azr), not both", chosen)
         for section, split in (("gasp", "goalposts"), ("rlvr", "train")):
             named = section not in chosen or bool(getattr(self.problems, split))

@@ -1,5 +1,6 @@
 """How the learner cuts up its work. What it computes is in tests/conformance."""
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Gemma2Config, GPT2Config, LlamaConfig, MistralConfig, PreTrainedConfig, PreTrainedModel
 
+from gasp_rl.errors import ModelError
 from gasp_rl.policy.engine import Loss, OptimParams, TrainItem
 from gasp_rl.policy.learner import ModelLearner, micro_batches, rows_of
 
@@ -160,3 +162,46 @@ def test_a_step_is_that_of_adamw(make_model: MakeModel) -> None:
 
     for parameter, copy in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.allclose(parameter, copy, atol=1e-6)
+
+
+def test_moments_in_eight_bits_step_nearly_as_exact_ones_do(make_model: MakeModel) -> None:
+    large = LlamaConfig(**{**PLAIN.to_dict(), "hidden_size": 64, "intermediate_size": 128})
+    exact, small, start = make_model(large), make_model(large), make_model(large)
+    learners = [
+        ModelLearner(exact, 1000, torch.float32),
+        ModelLearner(small, 1000, torch.float32, eight_bit_adam=True),
+    ]
+
+    for learner in learners:
+        for _ in range(3):
+            learner.forward_backward(ITEMS, Loss(1.0))
+            learner.optim_step(OptimParams(0.01))
+
+    place = "model.layers.0.mlp.up_proj.weight"
+    left, right, before = (model.get_parameter(place).detach() for model in (exact, small, start))
+    assert float((left - right).norm() / (left - before).norm()) < 0.1
+    moments = learners[1].moments()
+    assert moments[f"state1/{place}"].dtype == moments[f"state2/{place}"].dtype == torch.uint8
+
+
+def test_moments_in_eight_bits_are_restored_to_the_bit(make_model: MakeModel) -> None:
+    large = LlamaConfig(**{**PLAIN.to_dict(), "hidden_size": 64, "intermediate_size": 128})
+    one, other = (ModelLearner(make_model(large), 1000, torch.float32, eight_bit_adam=True) for _ in range(2))
+
+    def learn(learner: ModelLearner) -> None:
+        learner.forward_backward(ITEMS, Loss(1.0))
+        learner.optim_step(OptimParams(0.01))
+
+    learn(one)
+    other.restore(one.weights(), {name: value.clone() for name, value in one.moments().items()})
+    learn(one)
+    learn(other)
+
+    assert all(torch.equal(weight, other.weights()[name]) for name, weight in one.weights().items())
+
+
+def test_without_bitsandbytes_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, make_model: MakeModel) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(ModelError, match=r"gasp-rl\[adam8bit\]"):
+        ModelLearner(make_model(PLAIN), 1000, torch.float32, eight_bit_adam=True)

@@ -5,9 +5,10 @@ micro-batches and vocabulary chunks decide memory and speed only. The loss is a 
 denominator, so neither they nor the number of calls can change the update.
 """
 
+import importlib.util
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,10 +16,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from gasp_rl.errors import EngineError
+from gasp_rl.errors import EngineError, ModelError
 from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, StepStats, TrainItem
 
 LOGITS = 2**25
@@ -134,6 +137,7 @@ class ModelLearner:
         compute: torch.dtype,
         *,
         recompute: bool = False,
+        eight_bit_adam: bool = False,
         shard: Shard | None = None,
     ) -> None:
         # Evaluation mode also while learning: dropout would make the learner disagree with the sampler.
@@ -150,7 +154,7 @@ class ModelLearner:
             self._device = model.device  # it may have been moved
         self._token_budget = token_budget if self._device.type != "cpu" else min(token_budget, CPU_TOKENS)
         self.parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, fused=True)
+        self.optimizer = _adamw(self.parameters.values(), eight_bit=eight_bit_adam)
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float) -> list[list[float]]:
         found: list[list[float]] = [[] for _ in items]
@@ -214,7 +218,7 @@ class ModelLearner:
     def moments(self) -> dict[str, Tensor]:
         """Of the optimizer, by "slot/name"."""
         return {
-            f"{slot}/{name}": value
+            f"{slot}/{name}": torch.as_tensor(value)
             for name, parameter in self.parameters.items()
             for slot, value in self.optimizer.state.get(parameter, {}).items()
         }
@@ -227,7 +231,10 @@ class ModelLearner:
         self.optimizer.state.clear()
         for key, value in moments.items():
             slot, name = key.split("/", 1)
-            self.optimizer.state[self.parameters[name]][slot] = self._own(self.parameters[name], value)
+            self.optimizer.state[self.parameters[name]][slot] = (
+                # bitsandbytes counts its steps in a plain number.
+                value.item() if value.dtype == torch.int64 else self._own(self.parameters[name], value)
+            )
         self.clear()
 
     def clear(self) -> None:
@@ -243,13 +250,17 @@ class ModelLearner:
         return torch.nn.utils.clip_grad_norm_(self.parameters.values(), largest).item()
 
     def _batches(self, items: Sequence[TrainItem]) -> Iterator[Batch]:
-        """Micro-batches, right-padded: a causal model needs no mask for what comes after."""
+        return map(self._batch, self._planned(items))
+
+    def _planned(self, items: Sequence[TrainItem]) -> list[list[Row]]:
+        """The rows of each micro-batch."""
         require_prompts(items)
         rows = rows_of(items, min(self._token_budget, SHARED_TOKENS) if self._shares else 0)
-        for chosen in micro_batches([row.length for row in rows], self._token_budget):
-            yield self._batch([rows[place] for place in chosen])
+        batches = micro_batches([row.length for row in rows], self._token_budget)
+        return [[rows[place] for place in chosen] for chosen in batches]
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
+        """Right-padded: a causal model needs no mask for what comes after."""
         shape = len(rows), max(row.length for row in rows)
         tokens, positions, owners = (np.zeros(shape, np.int64) for _ in range(3))
         places: list[int] = []
@@ -302,6 +313,17 @@ class ModelLearner:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return nullcontext() if self._compute == torch.float32 else torch.autocast(self._device.type, self._compute)
+
+
+def _adamw(parameters: Iterable[Parameter], *, eight_bit: bool) -> Optimizer:
+    if not eight_bit:
+        return torch.optim.AdamW(parameters, lr=0.0, fused=True)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("model.eight_bit_adam needs the bitsandbytes package: pip install 'gasp-rl[adam8bit]'")
+    from bitsandbytes.optim.adamw import AdamW8bit  # noqa: PLC0415 - an extra
+
+    make: Callable[..., Optimizer] = AdamW8bit
+    return make(parameters, lr=0.0)
 
 
 def _objective(logprobs: Tensor, ratio: Tensor, advantage: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:

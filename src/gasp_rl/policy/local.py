@@ -55,7 +55,11 @@ class LocalEngine:
     ) -> "LocalEngine":
         """`model` where it is to stay; what learns of it, adapters or all, in float32. `dtype` is that of the sampling copy."""
         learner = ModelLearner(
-            model, token_budget, llama.arithmetic_of(dtype, model.device), recompute=config.recompute
+            model,
+            token_budget,
+            llama.arithmetic_of(dtype, model.device),
+            recompute=config.recompute,
+            eight_bit_adam=config.eight_bit_adam,
         )
         return cls(learner, sampler_for(config, model, tokenizer, dtype), tokenizer)
 

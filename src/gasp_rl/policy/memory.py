@@ -119,7 +119,7 @@ def needs(
     mask = arithmetic.itemsize * min(tokens, SHARED_TOKENS)  # of each token, on every other of its row
     return Needs(
         weights=(arithmetic.itemsize if rank else FLOAT) * shape.parameters + FLOAT * of_adapters,
-        moments=2 * FLOAT * learned,
+        moments=2 * (1 if config.eight_bit_adam else FLOAT) * learned,
         copy=dtype.itemsize * (shape.parameters - shared) + FLOAT * tallest,
         cache=(dtype if vllm else arithmetic).itemsize * 2 * shape.layers * shape.keys * config.batch_tokens,
         gradients=FLOAT * learned,

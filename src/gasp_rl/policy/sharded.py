@@ -126,10 +126,10 @@ class ShardedLearner(ModelLearner):
         return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
     def _batches(self, items: Sequence[TrainItem]) -> Iterator[Batch]:
-        own = list(super()._batches(items))
+        own = self._planned(items)
         most = torch.tensor(len(own), device=self._device)
         dist.all_reduce(most, dist.ReduceOp.MAX)
-        yield from own
+        yield from map(self._batch, own)
         for _ in range(int(most) - len(own)):
             yield self._idle()
 
