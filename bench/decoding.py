@@ -12,12 +12,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gasp_rl.policy.models import open_model
+from transformers import AutoTokenizer
+
 from gasp_rl.problems.microcode.splits import load
 
 HERE = Path(__file__).parent
@@ -62,10 +64,11 @@ def start(name: str, python: str, options: argparse.Namespace) -> Side:
 
 def prompts(model: str, count: int, length: int) -> list[list[int]]:
     """Statements of problems, one after the other, each time beginning with another one."""
-    _, tokenizer = open_model(model)
+    read: Callable[..., Any] = AutoTokenizer.from_pretrained
+    tokenizer = read(model)
     statements = [problem.statement for problem in load("validation")]
     texts = ["\n\n".join(statements[place:]) for place in range(count)]
-    return [list(tokenizer.encode(text))[:length] for text in texts]
+    return [tokenizer.encode(text, add_special_tokens=False)[:length] for text in texts]
 
 
 def report(case: str, sides: list[Side]) -> None:

@@ -39,6 +39,7 @@ def ours(sampler: str, model: str, dtype: str, device: str) -> Side:
     settings: dict[str, Any] = {"sampler": sampler, "batch_tokens": 32_768}
     samples = sampler_for(ModelConfig(**settings), loaded, tokenizer, getattr(torch, dtype))
     samples.publish(loaded, 0)
+    del loaded  # four sides are in memory at a time
 
     def sample(prompts: Prompts, n: int, tokens: int) -> int:
         asked = [SampleRequest(tuple(p), n, SamplingParams(tokens), seed) for seed, p in enumerate(prompts)]
