@@ -1,6 +1,6 @@
 """How fast is sampling from a real model? Ours, `transformers` generate and vLLM, side by side, each in a process of its own.
 
-    python bench/decoding.py MODEL [--vllm PYTHON] [--dtype bfloat16] [--prompt 300] [--tokens 256] [--threads 1] [--repeats 3] [--device cpu]
+    python bench/decoding.py MODEL [--cases 16x1 2x8] [--vllm PYTHON] [--dtype bfloat16] [--prompt 300] [--tokens 256] [--threads 1] [--repeats 3] [--device cpu]
 
 MODEL: a Hugging Face directory. PYTHON: an interpreter that has vLLM (docs/models.md) and what gasp-rl needs; without it vLLM
 is left out. 16 prompts with a sample each, then 2 prompts with 8 samples each; all prompts and samples are as long as asked.
@@ -23,7 +23,8 @@ from transformers import AutoTokenizer
 from gasp_rl.problems.microcode.splits import load
 
 HERE = Path(__file__).parent
-CASES = {"16 prompts x 1": (16, 1), "2 prompts x 8": (2, 8)}
+CASES = {"16x1": (16, 1), "2x8": (2, 8)}
+"""Prompts, and samples of each."""
 
 
 @dataclass
@@ -72,7 +73,9 @@ def prompts(model: str, count: int, length: int) -> list[list[int]]:
 
 
 def report(case: str, sides: list[Side]) -> None:
-    print(f"\n{case}: {sides[0].turns[0]['tokens']:,.0f} tokens")
+    print(
+        f"\n{case}: {CASES[case][0]} prompts, {CASES[case][1]} samples of each, {sides[0].turns[0]['tokens']:,.0f} tokens"
+    )
     print(f"{'':14} {'seconds':>8} {'tokens/s':>9} {'ours is':>8} {'CPU s':>8} {'tokens/CPU s':>13} {'ours is':>8}")
     for side in sides:
         cells = []
@@ -96,6 +99,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--sides", nargs="+", default=["ours", "transformers", "ours-vllm", "vllm"])
     options = parser.parse_args()
 
@@ -106,15 +110,20 @@ def main() -> None:
             print(f"{name}: torch {side.answer()['torch']}", flush=True)
             sides.append(side)
     print(f"{options.dtype}, {options.device}, {options.threads} threads, median of {options.repeats}")
-    given = prompts(options.model, max(count for count, _ in CASES.values()), options.prompt)
+    given = prompts(options.model, max(CASES[case][0] for case in options.cases), options.prompt)
     for side in sides:
-        side.take({"prompts": given[:2], "n": 2, "tokens": 8})  # warms up
-    for case, (count, n) in CASES.items():
+        side.take({"prompts": given[:1], "n": 2, "tokens": 2})  # warms up
+    for case in options.cases:
+        count, n = CASES[case]
         for side in sides:
             side.turns = []
         for _ in range(options.repeats):
             for side in sides:
-                side.turns.append(side.take({"prompts": given[:count], "n": n, "tokens": options.tokens}))
+                turn = side.take({"prompts": given[:count], "n": n, "tokens": options.tokens})
+                side.turns.append(turn)
+                print(
+                    f"{side.name} {case}: {turn['seconds']:.1f} s, {turn['cpu']:.1f} CPU s", file=sys.stderr, flush=True
+                )
         report(case, sides)
     for side in sides:
         assert side.process.stdin is not None

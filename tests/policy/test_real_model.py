@@ -18,7 +18,6 @@ import torch
 pytestmark = pytest.mark.model
 
 OF_VLLM = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
-SAMPLERS = ["in-process", pytest.param("vllm", marks=OF_VLLM)]
 QUESTIONS = [
     "Write a Python function that returns the sum of the even numbers of a list.",
     "What does `sorted(set(xs))[-2]` do, and when does it fail?",
@@ -29,16 +28,18 @@ TIE = 0.05
 """Probabilities nearer than this are told apart by rounding."""
 
 
-@pytest.fixture(scope="module", params=SAMPLERS)
-def exact(request: pytest.FixtureRequest) -> Iterator[LocalEngine]:
-    with closing(opened(request.param, "float32")) as engine:
-        yield engine
+@pytest.fixture(scope="module")
+def engine(request: pytest.FixtureRequest) -> Iterator[LocalEngine]:
+    """One at a time: two would take twice the memory."""
+    with closing(opened(*request.param)) as made:
+        yield made
 
 
-@pytest.fixture(scope="module", params=SAMPLERS)
-def rounded(request: pytest.FixtureRequest) -> Iterator[LocalEngine]:
-    with closing(opened(request.param, "bfloat16")) as engine:
-        yield engine
+def in_type(dtype: str) -> pytest.MarkDecorator:
+    """An engine for each sampler, in float32 or bfloat16."""
+    vllm = pytest.param(("vllm", dtype), marks=OF_VLLM, id=f"vllm-{dtype}")
+    ours = pytest.param(("in-process", dtype), id=f"in-process-{dtype}")
+    return pytest.mark.parametrize("engine", [ours, vllm], indirect=True, scope="module")
 
 
 def opened(sampler: str, dtype: str) -> LocalEngine:
@@ -90,28 +91,32 @@ def distances(engine: LocalEngine) -> torch.Tensor:
     return found
 
 
-def test_greedy_is_what_generate_finds(exact: LocalEngine) -> None:
-    for prompt, sample in sampled(exact, SamplingParams(64, temperature=0.0), n=1):
-        assert sample.tokens == generated(exact, prompt, 64)
+@in_type("float32")
+def test_greedy_is_what_generate_finds(engine: LocalEngine) -> None:
+    for prompt, sample in sampled(engine, SamplingParams(64, temperature=0.0), n=1):
+        assert sample.tokens == generated(engine, prompt, 64)
 
 
-def test_greedy_in_bfloat16_first_differs_at_a_near_tie(rounded: LocalEngine) -> None:
-    for prompt, sample in sampled(rounded, SamplingParams(64, temperature=0.0), n=1):
-        theirs = generated(rounded, prompt, 64)
+@in_type("bfloat16")
+def test_greedy_in_bfloat16_first_differs_at_a_near_tie(engine: LocalEngine) -> None:
+    for prompt, sample in sampled(engine, SamplingParams(64, temperature=0.0), n=1):
+        theirs = generated(engine, prompt, 64)
         alike = next((place for place, (a, b) in enumerate(zip(sample.tokens, theirs, strict=False)) if a != b), None)
         if alike is None:
             print(f"{len(theirs)} tokens alike")
             assert sample.tokens == theirs
         else:
-            p_V = probabilities(rounded, prompt + theirs[:alike])
+            p_V = probabilities(engine, prompt + theirs[:alike])
             gap = float(p_V[theirs[alike]] - p_V[sample.tokens[alike]])
             print(f"{alike} tokens alike, then {p_V[theirs[alike]]:.3f} and {p_V[sample.tokens[alike]]:.3f}")
             assert 0 <= gap < TIE
 
 
-def test_log_probs_of_samples_are_those_of_the_learner(exact: LocalEngine) -> None:
-    assert distances(exact).max() < 1e-4
+@in_type("float32")
+def test_log_probs_of_samples_are_those_of_the_learner(engine: LocalEngine) -> None:
+    assert distances(engine).max() < 1e-4
 
 
-def test_log_probs_in_bfloat16_are_near_those_of_the_learner(rounded: LocalEngine) -> None:
-    assert distances(rounded).mean() < 2e-2
+@in_type("bfloat16")
+def test_log_probs_in_bfloat16_are_near_those_of_the_learner(engine: LocalEngine) -> None:
+    assert distances(engine).mean() < 2e-2
