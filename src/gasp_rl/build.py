@@ -48,6 +48,7 @@ from gasp_rl.runs.store import StoreKeeper
 from gasp_rl.runs.trackers import Apart, JsonLines, Tracking, require_installed
 from gasp_rl.sandbox.base import Sandbox
 from gasp_rl.sandbox.cache import CachedSandbox
+from gasp_rl.sandbox.hosts import Hosts
 from gasp_rl.sandbox.metered import MeteredSandbox
 from gasp_rl.sandbox.remote import open_sandbox
 from gasp_rl.selfplay.firewall import Firewall
@@ -199,33 +200,44 @@ def _parts(config: RunConfig, watched: tuple[Observer, Spent], sandboxes: Sandbo
     observer, spent = watched
     sets = load_problems(config, observer)
     with ExitStack() as stack:
-        engine, untrained = stack.enter_context(_engine(config, observer))
-        sandbox = stack.enter_context(closing(fresh_sandbox(config.sandbox, observer, sandboxes)))
+        opened = stack.enter_context(_opened(config, observer, sandboxes))
+        engine = opened.engine
+        sandbox = stack.enter_context(closing(fresh_sandbox(config.sandbox, observer, opened.sandboxes)))
         learner = Learner(engine, config.learn, config.sampling.temperature, observer)
         prompts = PROMPT_SETS[config.model.prompts]
         yield Parts(
-            config, sets, engine, untrained, EnginePolicy(engine, observer), learner, sandbox, sandboxes, prompts,
-            observer, spent,
+            config, sets, engine, opened.untrained, EnginePolicy(engine, observer), learner, sandbox, opened.sandboxes,
+            prompts, observer, spent,
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What an engine setting decides."""
+
+    engine: Engine
+    untrained: Callable[[], AbstractContextManager[Answering]]
+    sandboxes: Sandboxes
+
+
 @contextmanager
-def _engine(
-    config: RunConfig, observer: Observer
-) -> Iterator[tuple[Engine, Callable[[], AbstractContextManager[Answering]]]]:
-    """What samples and learns, and how to ask the model that it began with."""
+def _opened(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Iterator[_Opened]:
+    """What samples and learns, how to ask the model that it began with, and where programs run."""
     match config.engine:
         case "local":
             with closing(LocalEngine.open(config.model, config.learn.token_budget)) as local:
-                yield local, lambda: closing(LocalEngine.open(config.model, learns=False))
+                yield _Opened(local, lambda: closing(LocalEngine.open(config.model, learns=False)), sandboxes)
         case "ray":
             from gasp_rl.policy.ray_engine import RayEngine  # noqa: PLC0415 - all of FSDP: who has one process need not wait
 
-            with (
-                closing(Cluster(config.ray)) as cluster,
-                closing(RayEngine(cluster, config.model, config.ray, config.learn.token_budget, observer.note)) as ray,
-            ):
-                yield ray, ray.untrained
+            with ExitStack() as stack:
+                cluster = stack.enter_context(closing(Cluster(config.ray)))
+                if config.ray.sandboxes:
+                    sandboxes = stack.enter_context(closing(Hosts(cluster, config.ray, observer.note))).open
+                budget = config.learn.token_budget
+                engine = RayEngine(cluster, config.model, config.ray, budget, observer.note)
+                stack.enter_context(closing(engine))
+                yield _Opened(engine, engine.untrained, sandboxes)
 
 
 def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter, examine: Examine | None) -> None:
