@@ -5,6 +5,7 @@ What is called here runs in other processes: arguments and results travel as pic
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -236,5 +237,12 @@ def _told(name: str, seconds: float) -> Iterator[None]:
         reason = " ".join(str(cause).split())[:300]
         raise WorkerError(f"{name} failed: {type(cause).__name__}: {reason}") from error
     except ray.exceptions.RayError as error:  # the process, its machine, or an object that was there
-        reason = " ".join(str(error).split())[:300]
-        raise WorkerLostError(f"{name} died: {reason}") from error
+        raise WorkerLostError(f"{name} died{_circumstances(str(error))}") from error
+
+
+def _circumstances(text: str) -> str:
+    """Of a death, as Ray tells it at length: which process, where, and why."""
+    line = " ".join(text.split())
+    process = re.search(r"\bpid: (\d+)\b.* ip: ([\w.:]+)", line)
+    reason = line.partition("is dead because ")[2].partition(" Worker exit type")[0] or line
+    return (f" (process {process[1]} on {process[2]})" if process else "") + f": {reason.rstrip('.')[:200]}"

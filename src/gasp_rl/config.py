@@ -630,6 +630,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         require(self.steps >= 0, "steps", "0 or more", self.steps)
         require(len(set(self.track)) == len(self.track), "track", "different trackers", self.track)
+        whole = self.engine == "local" or not self.model.eight_bit_adam
+        require(whole, "model.eight_bit_adam", "off with the engine ray, which shares the moments among learners", True)
         chosen = [name for name in ("gasp", "azr", "rlvr") if getattr(self, name) is not None]
         require(bool(chosen), "recipe", "one with a gasp, azr or rlvr section", self.recipe)
         known = self.model.prompts in TRAINABLE
