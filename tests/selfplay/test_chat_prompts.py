@@ -71,6 +71,12 @@ def session(after: str = "") -> str:
 
 PROPOSALS = {
     "as asked": fenced("python", session()),
+    "the message and calls in comments above": fenced(
+        "python", f"# {MESSAGE}\n" + "\n".join(f"# f({one})" for one in INPUTS) + f"\n{PROGRAM}"
+    ),
+    "comments above with outputs and an empty line": fenced(
+        "python", f"# {MESSAGE}\n#\n" + "\n".join(f"# >>> f({one})\n# [5]" for one in INPUTS) + f"\n\n{PROGRAM}"
+    ),
     "as asked, with outputs": fenced("python", session("\n    [5]")),
     "as asked, with outputs in comments": fenced("python", session("  # [5]")),
     "as asked, under headings": fenced("python", session().replace("    >>>", "    Examples:\n    >>>", 1)),

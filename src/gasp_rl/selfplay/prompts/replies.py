@@ -4,6 +4,7 @@ Nothing here runs a program or raises on a text; what cannot be read comes back 
 """
 
 import ast
+import itertools
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ def read_proposal(text: str, pairs: int) -> Draft | Unreadable:
     inputs = _inputs(blocks, prose, program, pairs)
     if isinstance(inputs, Unreadable):
         return inputs
-    message = _message(blocks, prose, text, program.docstring)
+    message = _message(blocks, prose, text, program.description)
     return message if isinstance(message, Unreadable) else Draft(message, program.source, inputs)
 
 
@@ -45,7 +46,7 @@ def read_exercise(text: str, source: str, pairs: int) -> Draft | Unreadable:
     inputs = _inputs(blocks, prose, program, pairs)
     if isinstance(inputs, Unreadable):
         return inputs
-    message = _message(blocks, prose, text, program.docstring)
+    message = _message(blocks, prose, text, program.description)
     return message if isinstance(message, Unreadable) else Draft(message, source, inputs)
 
 
@@ -196,9 +197,10 @@ class Program:
     name: str
     """Of its function."""
     signature: Signature
-    docstring: str
+    description: str
+    """Its docstring, else the comments that it begins with."""
     calls: tuple[str, ...]
-    """Arguments of the calls in its docstring and after it."""
+    """Arguments of the calls in comments above it, in its docstring and after it."""
 
 
 def _parse(source: str) -> ast.Module | Unreadable:
@@ -240,13 +242,26 @@ def _program(source: str) -> Program | Unreadable:
     signature = Signature(tuple(a.arg for a in positional), len(positional) - len(entry.args.defaults), open_ended)
     uses = [node for node in tree.body if _is_use(node, entry.name)]
     docstring = ast.get_docstring(entry) or ""
+    header = _header(source)
     below = [_fit(_call_arguments(call), signature) for use in uses for call in _calls(use, entry.name)]
     first = entry.body[0]
     as_written = "\n".join(source.split("\n")[first.lineno - 1 : first.end_lineno]) if docstring else ""  # with escapes
-    calls = [*_written_calls(as_written, entry.name, signature), *(call for call in below if call is not None)]
+    above = _written_calls(f"{header}\n{as_written}", entry.name, signature)
+    calls = [*above, *(call for call in below if call is not None)]
     dropped = [*uses, *entry.body[:1]] if docstring and len(entry.body) > 1 else uses
-    kept = _with_alias(_without(source, dropped), entry.name)
-    return Program(kept, entry.name, signature, docstring, tuple(calls))
+    kept = _with_alias(_without(source, dropped).removeprefix(header).lstrip("\n"), entry.name)
+    told = docstring or (HASHES.sub("", header) if len(header.split()) > FEWEST_WORDS else "")
+    return Program(kept, entry.name, signature, told, tuple(calls))
+
+
+FEWEST_WORDS = 4
+"""Of a comment that may be a message: `# Solution` is none."""
+HASHES = re.compile(r"^#+ ?", re.MULTILINE)
+
+
+def _header(source: str) -> str:
+    """The comment lines that it begins with."""
+    return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), source.split("\n")))
 
 
 USE_LINE = re.compile(r"(?:>>>|print\b|assert\b|\w+\()")
