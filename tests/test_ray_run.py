@@ -23,11 +23,18 @@ SETTINGS = (
     "--gasp.buffer-capacity 5 --model.device cpu --model.dtype float32 --model.threads 1 --sandbox.workers 1"
 )
 
+COMMAND = """
+import signal
+from gasp_rl.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored: in the background
+main()
+"""
+
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "RAY_memory_monitor_refresh_ms": "0"}
     return subprocess.Popen(
-        [sys.executable, "-m", "gasp_rl.cli", *arguments],
+        [sys.executable, "-c", COMMAND, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
