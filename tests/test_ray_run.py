@@ -24,10 +24,10 @@ SETTINGS = (
 )
 
 COMMAND = """
-import signal
+import signal, sys
 from gasp_rl.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored: in the background
-main()
+sys.exit(main())
 """
 
 
