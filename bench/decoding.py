@@ -47,6 +47,11 @@ class Side:
         self.process.stdin.flush()
         return self.answer()
 
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
 
 def start(name: str, python: str, options: argparse.Namespace) -> Side:
     command = [
@@ -126,9 +131,7 @@ def main() -> None:
                 )
         report(case, sides)
     for side in sides:
-        assert side.process.stdin is not None
-        side.process.stdin.close()
-        side.process.wait()
+        side.close()
 
 
 if __name__ == "__main__":

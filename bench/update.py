@@ -103,9 +103,7 @@ def main() -> None:
                 turns.append((ours, trl))
         report(case, given, turns)
     for side in sides:
-        assert side.process.stdin is not None
-        side.process.stdin.close()
-        side.process.wait()
+        side.close()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -52,6 +52,12 @@ def _trainings() -> dict[str, Training]:
     return {name: Training(recipe()) for name, recipe in RECIPES.items()}
 
 
+def _one_of(by_recipe: dict[str, Any]) -> Any:
+    """A subcommand for each, explained by its recipe."""
+    about = {name: _first_sentence(recipe.__doc__) for name, recipe in RECIPES.items()}
+    return tyro.extras.subcommand_type_from_defaults(by_recipe, about)
+
+
 def _first_sentence(text: str | None) -> str:
     return " ".join((text or "").split("\n\n")[0].split())
 
@@ -59,9 +65,7 @@ def _first_sentence(text: str | None) -> str:
 if TYPE_CHECKING:
     Recipe: TypeAlias = Training
 else:
-    Recipe = tyro.extras.subcommand_type_from_defaults(
-        _trainings(), {name: _first_sentence(recipe.__doc__) for name, recipe in RECIPES.items()}
-    )
+    Recipe = _one_of(_trainings())
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,7 @@ def _probings() -> dict[str, Probing]:
 if TYPE_CHECKING:
     ProbedRecipe: TypeAlias = Probing
 else:
-    ProbedRecipe = tyro.extras.subcommand_type_from_defaults(
-        _probings(), {name: _first_sentence(recipe.__doc__) for name, recipe in RECIPES.items()}
-    )
+    ProbedRecipe = _one_of(_probings())
 
 
 @dataclass(frozen=True)

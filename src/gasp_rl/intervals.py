@@ -59,11 +59,10 @@ def bootstrap_interval(
 
 def wilson_interval(count: int, of: int, level: float = LEVEL) -> Interval:
     """For a share of independent draws (Wilson 1927, Journal of the American Statistical Association 22)."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = count / of
-    centre = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    from scipy.stats import binomtest
+
+    found = binomtest(count, of).proportion_ci(level, method="wilson")
+    return Interval(float(found.low), float(found.high))
 
 
 def _resampled_means(values_P: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:

@@ -128,7 +128,7 @@ def require_learnable(items: Sequence[TrainItem]) -> None:
 
 
 class ModelLearner:
-    """The float32 weights, the gradients and the optimizer of those that learn."""
+    """The model, and gradients and optimizer of those of its weights that learn."""
 
     def __init__(
         self,
@@ -184,12 +184,12 @@ class ModelLearner:
                 log_ratio = logprobs - old[at]
                 objective, clipped = _objective(logprobs, log_ratio.exp(), advantage[at], loss)
                 summed = -(weight[at] * objective).sum() / loss.denominator
-                summed.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(summed)
 
                 with torch.no_grad():
                     totals += torch.stack([summed, -logprobs.sum(), clipped.sum()]).double()
                     largest = torch.maximum(largest, log_ratio.abs().max())
-            features.backward(leaf.grad)  # type: ignore[no-untyped-call]
+            torch.autograd.backward(features, leaf.grad)
 
         value, surprise, clipped_tokens = totals.tolist()
         tokens = sum(len(item.completion) for item in items)

@@ -20,7 +20,7 @@ from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleR
 from gasp_rl.policy.inprocess import InProcessSampler
 from gasp_rl.policy.learner import ModelLearner
 from gasp_rl.policy.lora import add_lora, named_weights
-from gasp_rl.policy.memory import give_back_large_blocks, require_room
+from gasp_rl.policy.memory import require_room
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler, require_answerable
 from gasp_rl.policy.saved import Saved, digest_of, export, read_state, write_state
@@ -76,8 +76,6 @@ class LocalEngine:
         model, tokenizer = open_model(
             config.path, llama.arithmetic_of(dtype, device) if config.lora.rank else torch.float32
         )
-        if device.type == "cpu":
-            give_back_large_blocks(model.num_parameters())
         if config.lora.rank:
             add_lora(model, config.lora)
         torch.nn.Module.to(model, device)

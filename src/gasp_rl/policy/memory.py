@@ -4,13 +4,13 @@ Weights that learn are kept in float32, with AdamW's two moments beside them, an
 iteration needs, by turns, the cache of what is being sampled, or the gradients and activations of an update.
 """
 
-import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from gasp_rl.config import LoraConfig, ModelConfig
@@ -20,11 +20,6 @@ from gasp_rl.policy.learner import CPU_TOKENS, LOGITS, SHARED_TOKENS
 from gasp_rl.policy.models import blank_model
 
 GIB = 2**30
-LARGE = 100_000_000
-"""Parameters from which on blocks are given back: those of six layers of a 0.5B model's shape, with adapters and computed again,
-took 1.06 GiB for an update of 1,494 tokens before, .28 after."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of mallopt(3)."""
 FLOAT = 4
 """Bytes of a float32."""
 
@@ -88,8 +83,6 @@ def shape_of(path: str) -> Shape:
     config = model.config.get_text_config()
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     linears = [m for m in model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
     tables = {id(p): p.numel() for m in (model.get_input_embeddings(), head) if m is not None for p in m.parameters()}
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
     return Shape(
@@ -98,10 +91,17 @@ def shape_of(path: str) -> Shape:
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         inner=inner,
-        keys=width * (getattr(config, "num_key_value_heads", None) or heads),
+        keys=width_of_keys(config),
         tallest=max(p.numel() for p in model.parameters()),
         tables=sum(tables.values()) if llama.supports(model) else 0,
     )
+
+
+def width_of_keys(config: PretrainedConfig) -> int:
+    """Of all heads of a layer together; values have the same."""
+    heads: int = config.num_attention_heads
+    width: int = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return width * (getattr(config, "num_key_value_heads", None) or heads)
 
 
 def needs(
@@ -132,16 +132,6 @@ def needs(
         activations=tokens * (kept + mask) + 3 * FLOAT * LOGITS if learns else 0,
         cache_stays=vllm and device.type == "cpu",
     )
-
-
-def give_back_large_blocks(parameters: int) -> None:
-    """Have glibc return what a large model is done with at once; it would keep blocks of up to 32 MiB, and between those of
-    layers computed again there is soon no room for the next. For small models the pages cost more than they are worth.
-    """
-    libc = ctypes.CDLL(None)
-    if parameters >= LARGE and hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 4 * 2**20)
-        libc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
 
 
 def free_memory(device: torch.device) -> int:

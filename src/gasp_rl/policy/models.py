@@ -1,5 +1,6 @@
 """Open a model: weights from safetensors or GGUF only, no code from a model directory, one clear line when it fails."""
 
+import ctypes
 import importlib.util
 import json
 import logging
@@ -26,6 +27,13 @@ _without_bars: Callable[[], None] = transformers_logging.disable_progress_bar
 _without_bars()  # reading or writing takes a second; a download keeps its own bar
 
 
+LARGE = 100_000_000
+"""Parameters from which on blocks are given back: those of six layers of a 0.5B model's shape, with adapters and computed again,
+took 1.06 GiB for an update of 1,494 tokens before, .28 after."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     """Where `transformers` finds a model."""
@@ -44,7 +52,10 @@ class _Source:
 
 def open_model(path: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, HfTokenizer]:
     """A model, with its weights in this type, and its tokenizer. `path` is `micro`, a directory, a GGUF file, or a hub name."""
-    return _load(_find(path), dtype)
+    model, tokenizer = _load(_find(path), dtype)
+    if model.num_parameters() >= LARGE:
+        _give_back_large_blocks()
+    return model, tokenizer
 
 
 def blank_model(path: str) -> PreTrainedModel:
@@ -54,6 +65,16 @@ def blank_model(path: str) -> PreTrainedModel:
     read: Callable[..., Any] = AutoConfig.from_pretrained
     with _told(source), torch.device("meta"):
         return from_config(read(source.name, **source.options), trust_remote_code=False)
+
+
+def _give_back_large_blocks() -> None:
+    """Have glibc return what a large model is done with at once; it would keep blocks of up to 32 MiB, and between those of
+    layers computed again there is soon no room for the next. For small models the pages cost more than they are worth.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 4 * 2**20)
+        libc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
 
 
 def _find(path: str) -> _Source:

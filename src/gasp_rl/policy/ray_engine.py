@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from gasp_rl.cluster import Call, Cluster, Room, Worker, own_address, together
 from gasp_rl.config import ModelConfig, RayConfig
 from gasp_rl.errors import EngineError, WorkerLostError
+from gasp_rl.policy import llama
 from gasp_rl.policy.dealing import deal_items, deal_requests
 from gasp_rl.policy.engine import (
     Answering,
@@ -90,8 +91,8 @@ class LearnerProcess:
         self._meeting = self._meeting or Meeting(*at, self._size, first=False, seconds=start)
         self._meeting.join(self._rank, self._size, device, answer)
         model, _ = open_for(config)
-        dtype = choose_dtype(config.dtype, device)
-        self._learner = ShardedLearner(model, token_budget, dtype, device, recompute=config.recompute)
+        arithmetic = llama.arithmetic_of(choose_dtype(config.dtype, device), device)
+        self._learner = ShardedLearner(model, token_budget, arithmetic, device, recompute=config.recompute)
 
     @property
     def _share(self) -> ShardedLearner:

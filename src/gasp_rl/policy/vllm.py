@@ -27,6 +27,7 @@ from gasp_rl.config import ModelConfig
 from gasp_rl.errors import EngineError, ModelError
 from gasp_rl.policy.engine import Sample, SampleRequest, Stop
 from gasp_rl.policy.lora import acting_weights
+from gasp_rl.policy.memory import width_of_keys
 from gasp_rl.policy.sampler import draw, uniforms
 from gasp_rl.policy.stops import StopStrings
 from gasp_rl.policy.tokenizer import HfTokenizer
@@ -262,12 +263,9 @@ class Drawing:
 def _cache_bytes(model: PreTrainedModel, dtype: torch.dtype, tokens: int) -> int:
     """Of the keys and values of so many tokens, and two blocks that vLLM keeps for itself."""
     shape = model.config.get_text_config()
-    heads: int = shape.num_attention_heads
-    width: int = getattr(shape, "head_dim", None) or shape.hidden_size // heads
-    keys: int = width * (getattr(shape, "num_key_value_heads", None) or heads)
     block = BLOCK[model.device.type]
     layers: int = shape.num_hidden_layers
-    return (math.ceil(tokens / block) + 2) * block * 2 * layers * keys * dtype.itemsize
+    return (math.ceil(tokens / block) + 2) * block * 2 * layers * width_of_keys(shape) * dtype.itemsize
 
 
 @contextmanager
