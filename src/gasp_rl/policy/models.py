@@ -59,8 +59,9 @@ def open_model(path: str, dtype: torch.dtype = torch.float32) -> tuple[PreTraine
 
 
 def blank_model(path: str) -> PreTrainedModel:
-    """The same model without its weights: they have shapes and no memory."""
-    source = _find(path)
+    """The same model without its weights: they have shapes and no memory. A directory with config.json alone will do."""
+    bare = Path(path).expanduser()
+    source = _Source(path, str(bare)) if _describes_only(bare) else _find(path)
     from_config: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
     read: Callable[..., Any] = AutoConfig.from_pretrained
     with _told(source), torch.device("meta"):
@@ -111,6 +112,13 @@ def _local(path: str, fix: str) -> _Source:
     raise ModelError(f"model.path {path!r} holds no *.safetensors: {fix}")
 
 
+def _describes_only(directory: Path) -> bool:
+    """Whether there is a configuration and no weights of any kind."""
+    weights = ("*.safetensors", "*.gguf", *(f"*{suffix}" for suffix in PICKLES))
+    described = (directory / "config.json").is_file()
+    return described and not any(next(directory.glob(pattern), None) for pattern in weights)
+
+
 def _check_config(directory: Path) -> None:
     config = directory / "config.json"
     try:
@@ -135,7 +143,7 @@ def _told(source: _Source) -> Iterator[None]:
         if not Path(source.name).exists():
             raise ModelError(
                 f"model.path {source.path!r} is neither here nor to be had from the model hub: check the name, or the "
-                f"connection ({type(error).__name__})"
+                f"connection ({type(error).__name__}); gasp plan makes do with a directory that holds its config.json"
             ) from error
         reason = " ".join(str(error).split())
         raise ModelError(f"model.path {source.path!r} cannot be loaded: {reason[:300]}") from error

@@ -38,6 +38,7 @@ from gasp_rl.policy.engine import (
 from gasp_rl.policy.learner import require_learnable, require_prompts
 from gasp_rl.policy.local import choose_device, choose_dtype, sampler_for
 from gasp_rl.policy.lora import add_lora
+from gasp_rl.policy.memory import Place, free_memory, require_room_at
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler, require_answerable
 from gasp_rl.policy.saved import Saved, digest_of, export, read_state, write_state
@@ -83,6 +84,9 @@ class LearnerProcess:
     def process(self) -> int:
         """Its id."""
         return os.getpid()
+
+    def place(self, config: ModelConfig) -> Place:
+        return place_for(config)
 
     def open(self, config: ModelConfig, token_budget: int, at: tuple[str, int], start: float, answer: float) -> None:
         torch.set_num_threads(threads(config.threads, self._size))
@@ -145,6 +149,9 @@ class SamplerProcess:
         self._streams: dict[int, Iterator[tuple[int, list[Sample]]]] = {}
         self._sampler: Sampler | None = None
 
+    def place(self, config: ModelConfig) -> Place:
+        return place_for(config)
+
     def open(self, config: ModelConfig) -> Facts:
         torch.set_num_threads(threads(config.threads, self._beside))
         device = choose_device(config.device)
@@ -175,6 +182,14 @@ class SamplerProcess:
         self._streams.pop(stream, None)
 
 
+def place_for(config: ModelConfig) -> Place:
+    """Where this process is, and what is free there before it has opened anything."""
+    device = choose_device(config.device)
+    name = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else "cpu"
+    dtype, here = choose_dtype(config.dtype, device), torch.device("cpu")
+    return Place(own_address(), device, name, dtype, free_memory(device), free_memory(here))
+
+
 def open_for(config: ModelConfig) -> tuple[PreTrainedModel, HfTokenizer]:
     """The model on the CPU, with the adapters that are to learn."""
     model, tokenizer = open_model(config.path)
@@ -187,13 +202,19 @@ class _Samplers:
     """The sampler processes, each at its place; one that is lost is replaced."""
 
     def __init__(
-        self, start: Callable[[int], Worker[SamplerProcess]], config: ModelConfig, ray: RayConfig, note: Note
+        self,
+        workers: Sequence[Worker[SamplerProcess]],
+        start: Callable[[int], Worker[SamplerProcess]],
+        config: ModelConfig,
+        ray: RayConfig,
+        note: Note,
     ) -> None:
+        """With these, which have been started; `start` replaces the one at a place."""
         self._start = start
         self._config = config
         self._ray = ray
         self._note = note
-        self.workers = [start(index) for index in range(ray.samplers)]
+        self.workers = list(workers)
         self.facts = together(self._opened(self.workers), ray.start_seconds)[0]
         self.version = 0
         self._weights: Weights = {}
@@ -317,7 +338,9 @@ class RayEngine:
     def __init__(
         self, cluster: Cluster, config: ModelConfig, ray: RayConfig, token_budget: int, note: Note = lambda _: None
     ) -> None:
-        """Opens the model that `config` names in every process. `note` hears of what was lost and replaced."""
+        """Opens the model that `config` names in every process; ModelError, before that, if they cannot all fit. `note`
+        hears of what was lost and replaced.
+        """
         self._ray = ray
         self._version = 0
         self._stale = False
@@ -337,10 +360,17 @@ class RayEngine:
             return self._places.start(rank, name, room, LearnerProcess, rank, ray.learners)
 
         self._learners = [learner(rank) for rank in range(ray.learners)]
+        samplers = [sampler(index) for index in range(ray.samplers)]
         start, answer = ray.start_seconds, ray.answer_seconds
+        require_room_at(
+            together([one.call(LearnerProcess.place, config) for one in self._learners], start),
+            together([one.call(SamplerProcess.place, config) for one in samplers], start),
+            config,
+            token_budget,
+        )
         at = self._learners[0].call(LearnerProcess.convene, start).result(start)
         opened = [one.call(LearnerProcess.open, config, token_budget, at, start, answer) for one in self._learners]
-        self._samplers = _Samplers(sampler, config, ray, note)
+        self._samplers = _Samplers(samplers, sampler, config, ray, note)
         together(opened, start)
 
     @property
