@@ -6,6 +6,8 @@ from typing import Protocol
 from gasp_rl.rollout import Answer, Evaluation, Iteration, Proposal
 
 UPDATE = "update"
+PUBLISH = "publish"
+"""Details of a phase."""
 
 
 class Observer(Protocol):
@@ -18,7 +20,7 @@ class Observer(Protocol):
     def phase(self, name: str, detail: str = "") -> None:
         """A phase of the iteration, or a stage outside it, begins: `lemma`, `lift`, `practice`, `evaluate`, ...
 
-        Detail UPDATE: what it sampled is learned from now.
+        Detail UPDATE: what it sampled is learned from now. PUBLISH: that is done, and whatever samples gets the new weights.
         """
         ...
 
@@ -26,8 +28,14 @@ class Observer(Protocol):
         """So many of the prompts that are being sampled together have all their completions; the model goes on."""
         ...
 
-    def sampling(self, tokens: int) -> None:
-        """So many more tokens were sampled, and the model rests until `progress` is next told."""
+    def sampling(self, tokens: int, longest: int) -> None:
+        """A prompt was answered with so many tokens, so many in its longest completion, and the model rests until `progress`
+        is next told.
+        """
+        ...
+
+    def learning(self, tokens: int) -> None:
+        """The update runs over so many tokens, those of prompts included."""
         ...
 
     def executed(self, cpu_seconds: float) -> None:
@@ -71,7 +79,10 @@ class Silent:
     def progress(self, done: int, total: int) -> None:
         pass
 
-    def sampling(self, tokens: int) -> None:
+    def sampling(self, tokens: int, longest: int) -> None:
+        pass
+
+    def learning(self, tokens: int) -> None:
         pass
 
     def executed(self, cpu_seconds: float) -> None:
@@ -114,9 +125,13 @@ class Several:
         for observer in self._observers:
             observer.progress(done, total)
 
-    def sampling(self, tokens: int) -> None:
+    def sampling(self, tokens: int, longest: int) -> None:
         for observer in self._observers:
-            observer.sampling(tokens)
+            observer.sampling(tokens, longest)
+
+    def learning(self, tokens: int) -> None:
+        for observer in self._observers:
+            observer.learning(tokens)
 
     def executed(self, cpu_seconds: float) -> None:
         for observer in self._observers:

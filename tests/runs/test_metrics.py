@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gasp_rl.progress import UPDATE
+from gasp_rl.progress import PUBLISH, UPDATE
 from gasp_rl.runs.append import Appender
 from gasp_rl.runs.metrics import Measurement, Meter, read_measurements
 
@@ -29,11 +29,14 @@ def test_a_phase_is_measured_from_its_beginning_to_the_next() -> None:
         clock.now = began
         meter.progress(0, 2)
         clock.now = ended
-        meter.sampling(tokens)
+        meter.sampling(tokens, tokens // 2)
     meter.executed(0.25)
     meter.executed(0.5)
     clock.now = 6.0
     meter.phase("lemma", UPDATE)
+    meter.learning(1000)
+    clock.now = 7.5
+    meter.phase("lemma", PUBLISH)
     clock.now = 9.0
     meter.phase("record")
     meter.close()
@@ -41,6 +44,8 @@ def test_a_phase_is_measured_from_its_beginning_to_the_next() -> None:
     lemma, record = told
     assert (lemma.step, lemma.phase, lemma.seconds, lemma.tokens) == (3, "lemma", 9.0, 57)
     assert (lemma.sampling_seconds, lemma.update_seconds, lemma.sandbox_cpu_seconds) == (2.5, 3.0, 0.75)
+    assert (lemma.publish_seconds, lemma.learned_tokens, lemma.programs) == (1.5, 1000, 2)
+    assert (lemma.rounds, lemma.prompts, lemma.longest, lemma.spread) == (2, 2, 25 + 3, 21.5)
     assert lemma.cpu_seconds == 1.0
     assert (record.phase, record.seconds, record.tokens) == ("record", 0.0, 0)
 
@@ -64,7 +69,8 @@ def test_what_happens_before_any_phase_is_not_measured() -> None:
     meter = Meter(told.append)
 
     meter.executed(1.0)
-    meter.sampling(5)
+    meter.sampling(5, 5)
+    meter.learning(5)
     meter.iteration(1, 2)
     meter.close()
 

@@ -7,7 +7,7 @@ from statistics import fmean
 from gasp_rl.config import LearnConfig
 from gasp_rl.learn.advantages import Estimator, estimator
 from gasp_rl.policy.engine import Loss, OptimParams, Trainer, TrainItem
-from gasp_rl.progress import UPDATE, Observer, Silent
+from gasp_rl.progress import PUBLISH, UPDATE, Observer, Silent
 from gasp_rl.rollout import Advantages, Role, RolloutGroup, UpdateStats
 
 
@@ -41,8 +41,10 @@ class Learner:
             truncate=self._cfg.truncate,
             temperature=self._temperature,
         )
+        self._observer.learning(sum(len(item.prompt) + len(item.completion) for item in items))
         step = self._engine.forward_backward(items, loss).result()
         optim = self._engine.optim_step(self._optim).result()
+        self._observer.phase(phase, PUBLISH)
         self._engine.publish().result()
         return UpdateStats(
             phase=phase,

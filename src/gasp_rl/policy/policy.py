@@ -57,9 +57,9 @@ class EnginePolicy:
 
         self._observer.progress(0, len(requests))
         for done, (index, samples) in enumerate(self._engine.sample(requests), start=1):
-            count = sum(len(sample.tokens) for sample in samples)
-            self.sampled_tokens += count
-            self._observer.sampling(count)
+            lengths = [len(sample.tokens) for sample in samples]
+            self.sampled_tokens += sum(lengths)
+            self._observer.sampling(sum(lengths), max(lengths, default=0))
             yield places[index], [self._completion(sample) for sample in samples]
             self._observer.progress(done, len(requests))
 

@@ -133,7 +133,7 @@ class LiveView:
     def progress(self, done: int, total: int) -> None:
         self._done, self._total = done, total
 
-    def sampling(self, tokens: int) -> None:
+    def sampling(self, tokens: int, longest: int) -> None:
         now = self._clock()
         self._tokens += tokens
         self._sampled.append((now, tokens))
@@ -150,6 +150,9 @@ class LiveView:
         if answer.judgement is not Judgement.SANDBOX_FAULT:
             self._tally.answered[answer.kind] += 1
             self._tally.right[answer.kind] += answer.judgement is Judgement.CORRECT
+
+    def learning(self, tokens: int) -> None:
+        pass
 
     def executed(self, cpu_seconds: float) -> None:
         pass

@@ -1,5 +1,7 @@
 """Times, speed and memory of a run, one measurement per line. Never truth: two equal runs differ here."""
 
+import math
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from gasp_rl.errors import RunError
-from gasp_rl.progress import UPDATE, Silent
+from gasp_rl.progress import PUBLISH, UPDATE, Silent
 
 EVALUATE = "evaluate"
 CHECKPOINT = "checkpoint"
@@ -32,11 +34,27 @@ class Measurement(msgspec.Struct, frozen=True):
     """Of `seconds`, those in which this process waited for the model to sample."""
     update_seconds: float = 0.0
     """Of `seconds`, those of the update of the weights."""
+    publish_seconds: float = 0.0
+    """Of `update_seconds`, those in which new weights went from what learns to what samples."""
     cpu_seconds: float = 0.0
     """CPU of this process, all threads: the model's too where it runs here on the CPU."""
     sandbox_cpu_seconds: float = 0.0
     """CPU of the processes that ran model-written programs, from fork to end. What their workers spend to fork them and
     to read what they left is not in it (docs/run-directory.md)."""
+    programs: int = 0
+    """Run by the sandbox; those whose outcome was remembered are not counted."""
+    rounds: int = 0
+    """Times that prompts were sampled for together."""
+    prompts: int = 0
+    """Answered, over all rounds."""
+    longest: int = 0
+    """Tokens of the longest completion of each round, added up: so many had to be sampled one after the other."""
+    spread: float = 0.0
+    """Standard deviation of the tokens of a prompt's completions, all together, from prompt to prompt."""
+    learned_tokens: int = 0
+    """That the update ran over, those of prompts included."""
+    cores: int = 0
+    """Of the CPU, that this process may use."""
 
     @property
     def training(self) -> bool:
@@ -85,9 +103,24 @@ class _Lap:
     tokens: int = 0
     sampling_seconds: float = 0.0
     sandbox_cpu_seconds: float = 0.0
+    programs: int = 0
+    prompts: int = 0
+    squares: int = 0
+    """Of the tokens of each prompt's completions, added up."""
+    longest: list[int] = field(default_factory=list)
+    """Of each round so far."""
+    learned_tokens: int = 0
     model_since: float = 0.0
     """When the model last began to sample."""
     update_since: float | None = None
+    publish_since: float | None = None
+
+    @property
+    def spread(self) -> float:
+        if not self.prompts:
+            return 0.0
+        mean = self.tokens / self.prompts
+        return math.sqrt(max(0.0, self.squares / self.prompts - mean * mean))
 
 
 @dataclass(slots=True)
@@ -106,24 +139,36 @@ class Meter(Silent):
 
     def phase(self, name: str, detail: str = "") -> None:
         now = self.clock()
-        if self._lap is None or self._lap.phase != name or detail != UPDATE:
+        if self._lap is None or self._lap.phase != name or detail not in {UPDATE, PUBLISH}:
             self.close()
             self._lap = _Lap(name, now, self.cpu_clock())
         if detail == UPDATE:
             self._lap.update_since = now
+        if detail == PUBLISH:
+            self._lap.publish_since = now
 
     def progress(self, done: int, total: int) -> None:
         if self._lap:
             self._lap.model_since = self.clock()
+            if not done:
+                self._lap.longest.append(0)
 
-    def sampling(self, tokens: int) -> None:
+    def sampling(self, tokens: int, longest: int) -> None:
         if self._lap:
             self._lap.sampling_seconds += self.clock() - self._lap.model_since
             self._lap.tokens += tokens
+            self._lap.prompts += 1
+            self._lap.squares += tokens * tokens
+            self._lap.longest[-1:] = [max([longest, *self._lap.longest[-1:]])]
+
+    def learning(self, tokens: int) -> None:
+        if self._lap:
+            self._lap.learned_tokens += tokens
 
     def executed(self, cpu_seconds: float) -> None:
         if self._lap:
             self._lap.sandbox_cpu_seconds += cpu_seconds
+            self._lap.programs += 1
 
     def close(self) -> None:
         """Tell of the phase that ends here, if one has begun."""
@@ -132,6 +177,7 @@ class Meter(Silent):
             return
         now = self.clock()
         updating = 0.0 if lap.update_since is None else now - lap.update_since
+        publishing = 0.0 if lap.publish_since is None else now - lap.publish_since
         self.tell(
             Measurement(
                 step=self._step,
@@ -143,5 +189,13 @@ class Meter(Silent):
                 update_seconds=round(updating, 3),
                 cpu_seconds=round(self.cpu_clock() - lap.cpu_since, 3),
                 sandbox_cpu_seconds=round(lap.sandbox_cpu_seconds, 3),
+                publish_seconds=round(publishing, 3),
+                programs=lap.programs,
+                rounds=len(lap.longest),
+                prompts=lap.prompts,
+                longest=sum(lap.longest),
+                spread=round(lap.spread, 3),
+                learned_tokens=lap.learned_tokens,
+                cores=len(os.sched_getaffinity(0)),
             )
         )
