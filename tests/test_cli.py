@@ -102,7 +102,7 @@ def test_a_wrong_option_is_one_line_with_the_fix(args: list[str], line: str) -> 
         (["train", "demo", "--steps", "abc"], "Error parsing --steps: invalid literal for int() with base 10: 'abc'"),
         (["mine", "micro"], "Missing from gasp mine micro: PATH --out DIR"),
         (["train", "demo", "--gasp.reuse-tries", "3", "--steps"], "Missing value for argument '--steps'. Expected 1 values"),
-        ([], "Expected one of {demo, train, probe, evaluate, mine, compare, resume, replay, report, watch, rebuild, export, problems, world, sandbox, doctor}"),
+        ([], "Expected one of {demo, train, plan, probe, evaluate, mine, compare, resume, replay, report, watch, rebuild, export, problems, world, sandbox, doctor}"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_at_all_is_one_line_too_and_repeats_what_was_given(args: list[str], line: str) -> None:

@@ -35,6 +35,8 @@ from gasp_rl.commands import (
     Mine,
     Mining,
     MiningModels,
+    Plan,
+    Planning,
     Pretrain,
     Probe,
     Probing,
@@ -93,6 +95,8 @@ def execute(command: Command | Inspect | Split | Draw | Pretrain | Call | GradeS
     match command:
         case Demo(config, out) | Train(Training(config, out)):
             train(config, out or first_free(Path("runs"), config.recipe))
+        case Plan(planning):
+            plan(planning)
         case Probe(probing):
             probe(probing)
         case Evaluate():
@@ -208,6 +212,28 @@ def _watch(recipe: str, run: RunDirectory, go: Callable[[Observer], object]) -> 
         raise type(fault)(f"{fault}{_kept(run)}") from fault
     print()
     _conclude(run, read_journal(run.journal))
+
+
+def plan(asked: Planning) -> None:
+    """Memory, then time as far as it was measured."""
+    from gasp_rl import plan as planning
+    from gasp_rl.policy.needs import Resources
+    from gasp_rl.policy.planning import memory_plan
+    from gasp_rl.report import planned
+
+    config, width = asked.config, shutil.get_terminal_size().columns
+    resources = Resources(round(asked.device_memory_gb * 1e9), round(asked.host_memory_gb * 1e9), asked.machines)
+    memory = memory_plan(config, resources)
+    print(visible(planned.memory_text(config, memory, width)), end="\n\n")
+    if asked.rates is None:
+        print(planned.unknown_times(Path("runs") / "rates", width))
+        return
+
+    found = planning.measured(asked.rates, config, on_cpu=memory.device == "cpu")
+    traffic = planning.traffic_of(config, memory, asked.link_gb_per_second * 1e9, asked.network_gb_per_second * 1e9)
+    to = planning.arrangement_of(config, asked.machines, found.work.workers)
+    print(visible(planned.times_text(found, traffic, to, asked.devices, width)), end="\n\n")
+    print(planned.whole_text(found, planning.amounts_of(config), traffic, to, asked.cost_per_device_hour, width))
 
 
 def probe(asked: Probing) -> None:

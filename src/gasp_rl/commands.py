@@ -76,6 +76,54 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Planning:
+    config: Config
+    rates: Annotated[Path | None, arg(metavar="RUN")] = None
+    """An earlier run of this recipe on one device, two iterations of it: times are reckoned from what it was measured to
+    take."""
+    device_memory_gb: float = 0.0
+    """Of each device that it will run on, 10^9 bytes; by default what is free on this machine's."""
+    host_memory_gb: float = 0.0
+    """Of each machine, likewise."""
+    machines: int = 1
+    """That the processes of the engine `ray` are spread over."""
+    devices: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """How many to compare."""
+    link_gb_per_second: float = 0.0
+    """Between devices of a machine; what is sent there takes no time where it is not told."""
+    network_gb_per_second: float = 0.0
+    """Between machines, likewise."""
+    cost_per_device_hour: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.machines >= 1, "machines", "at least 1", self.machines)
+        require(all(n >= 1 for n in self.devices), "devices", "1 or more each", self.devices)
+        speeds = ("link_gb_per_second", "network_gb_per_second")
+        for name in ("device_memory_gb", "host_memory_gb", *speeds, "cost_per_device_hour"):
+            require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+
+
+def _plannings() -> dict[str, Planning]:
+    return {name: Planning(recipe()) for name, recipe in RECIPES.items()}
+
+
+if TYPE_CHECKING:
+    PlannedRecipe: TypeAlias = Planning
+else:
+    PlannedRecipe = _one_of(_plannings())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say what a recipe will take before it is run: memory with its arithmetic and, from a short run's rates, time and cost.
+
+    Takes the settings of `gasp train`. Nothing is opened but the model's config.json.
+    """
+
+    recipe: Annotated[PlannedRecipe, arg(name="")]
+
+
+@dataclass(frozen=True)
 class Probing:
     config: Config
     goalposts: int = 16
@@ -444,6 +492,7 @@ class Doctor:
 Command: TypeAlias = (
     Annotated[Demo, subcommand("demo")]
     | Annotated[Train, subcommand("train")]
+    | Annotated[Plan, subcommand("plan")]
     | Annotated[Probe, subcommand("probe")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Mine, subcommand("mine")]

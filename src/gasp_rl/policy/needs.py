@@ -32,6 +32,9 @@ class Part(StrEnum):
     """For the arithmetic, while a micro-batch lasts."""
     GATHERED = "gathered weights"
     """Of a layer at a time, whole, where each process holds a share."""
+    OPENING = "opening the model"
+    SAVING = "saving"
+    STORE = "object store"
 
 
 UPDATING = frozenset({Part.GRADIENTS, Part.ACTIVATIONS, Part.LOGITS, Part.CAST, Part.GATHERED})
@@ -179,3 +182,69 @@ def _recompute(setup: Setup) -> Setup:
 
 def _adapt(setup: Setup) -> Setup:
     return setup if setup.model.lora.rank else replace(setup, model=replace(setup.model, lora=LoraConfig(rank=RANK)))
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What there is to run on. 0: nobody said."""
+
+    device_memory: int = 0
+    """Bytes of each device."""
+    host_memory: int = 0
+    """Bytes of each machine."""
+    machines: int = 1
+
+    @property
+    def here(self) -> bool:
+        """Nothing was said, so it is this machine."""
+        return not self.device_memory and not self.host_memory and self.machines == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Processes that share a memory, or each of several alike, and what there is of it."""
+
+    title: str
+    needs: Needs
+    available: int = 0
+    """Bytes; 0: not known."""
+    helps: Remedy | None = None
+    """Where it does not fit and something would make it."""
+
+    @property
+    def fits(self) -> bool:
+        return not self.available or self.needs.total <= self.available
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Of a machine's own memory, by turns: while models are opened, and while weights are handed on or saved."""
+
+    opening: Term
+    standing: tuple[Term, ...]
+    available: int = 0
+    """Bytes; 0: not known."""
+
+    @property
+    def total(self) -> int:
+        return max(self.opening.size, sum(term.size for term in self.standing))
+
+    @property
+    def fits(self) -> bool:
+        return not self.available or self.total <= self.available
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    parameters: int
+    learned: int
+    """Of these, those that learn."""
+    device: str
+    dtype: str
+    """Of the sampling copy."""
+    holders: tuple[Holder, ...]
+    machine: Machine
+    checkpoint: int
+    """Bytes on disk of one."""
+    export: int
+    """Bytes on disk of the trained model."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from gasp_rl.config import GaspConfig, RunConfig
 from gasp_rl.intervals import wilson_interval
 from gasp_rl.report.numbers import CHECKS, funnel, tried
-from gasp_rl.report.text import one_line
+from gasp_rl.report.text import aligned, one_line
 from gasp_rl.report.words import plural
 from gasp_rl.rollout import Answer, Judgement, Phase, Proposal, Rejection
 from gasp_rl.runs.results import ModelFacts, PromptFacts
@@ -82,7 +82,7 @@ def _funnels(rung: str, written: Sequence[Proposal], band: str) -> list[str]:
         last = place == len(CHECKS) - 1
         cells = [_share(stages[name][place].survivors, len(some)) for name, some in columns.items()]
         rows.append([f"{words}, {band}" if last else words, *cells])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _causes(written: Sequence[Proposal], max_tokens: int) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _answers(answers: Sequence[Answer]) -> list[str]:
         n = found.total()
         right = _share(found[Judgement.CORRECT], n)
         rows.append([kind.value, str(n), _share(n - found[Judgement.MALFORMED], n), right])
-    return _aligned(rows) if len(rows) > 1 else ["no program ran: the student was asked nothing"]
+    return aligned(rows) if len(rows) > 1 else ["no program ran: the student was asked nothing"]
 
 
 def _share(count: int, of: int) -> str:
@@ -126,11 +126,3 @@ def _share(count: int, of: int) -> str:
         return "0"
     interval = wilson_interval(count, of)
     return f"{count} = {count / of:.0%} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]

@@ -1,6 +1,7 @@
 """What a model wrote, made safe to show: on a page or in a terminal it can neither act nor disguise itself."""
 
 import unicodedata
+from collections.abc import Sequence
 
 _MARKS_IN_A_ROW = 3  # enough for any real script; more is decoration that spills over its neighbours
 
@@ -38,6 +39,15 @@ def one_line(text: str, characters: int) -> str:
     """The text on one line of at most so many characters, for lists and terminals."""
     line = " ".join(visible(text[: 4 * characters]).split())
     return line if len(line) <= characters else line[: characters - 1] + "…"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines of a table: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
 
 
 def _spelled(character: str) -> str:
