@@ -34,7 +34,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-
 CLOCK = 1e-3
 """Seconds that measurements tell apart."""
 
