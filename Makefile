@@ -8,7 +8,7 @@ BASELINES = gasp azr rlvr random-reward untrained
 ABLATIONS = no-io-axis no-rejection-sampling one-step-medium one-step-hard lift-sees-goalpost lemma-only
 
 .DEFAULT_GOAL := help
-.PHONY: help demo compare ablations check lint types layers fast slow test test-browser test-data test-gpu test-model test-ray test-trackers test-vllm golden format clean
+.PHONY: help demo compare ablations check lint types layers fast slow test test-browser test-data test-gpu test-model test-ray test-tinker test-trackers test-vllm golden format clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,10 +49,10 @@ layers: .venv/dev
 fast slow: export OMP_NUM_THREADS = 1
 
 fast: .venv/dev
-	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not gpu and not data and not browser and not ray and not trackers and not vllm and not model" $(ARGS)
+	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not gpu and not data and not browser and not ray and not tinker and not trackers and not vllm and not model" $(ARGS)
 
 slow: .venv/dev
-	@.venv/bin/python -m pytest -q -n 2 -m "slow and not gpu and not data and not browser and not ray and not trackers and not vllm and not model" $(ARGS)
+	@.venv/bin/python -m pytest -q -n 2 -m "slow and not gpu and not data and not browser and not ray and not tinker and not trackers and not vllm and not model" $(ARGS)
 
 test-browser: .venv/dev ## Look at reports in a real browser (needs chromium on the PATH)
 	@.venv/bin/python -m pytest -q -m browser $(ARGS)
@@ -75,6 +75,12 @@ test-ray: export OMP_NUM_THREADS = 1
 test-ray: .venv/dev ## The engine `ray`, which it installs: learners and samplers in processes of their own, and lost ones
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/ray.txt -e ".[ray]"
 	@.venv/bin/python -m pytest -q -m ray $(ARGS)
+
+# The SDK leaves its sockets to be closed with the process.
+test-tinker: export OMP_NUM_THREADS = 1
+test-tinker: .venv/dev ## The engine `tinker` against a service on loopback, by the real SDK, which it installs
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/tinker.txt -e ".[tinker]"
+	@.venv/bin/python -m pytest -q -m tinker -W "ignore:unclosed:ResourceWarning" $(ARGS)
 
 test-trackers: .venv/dev ## Weights & Biases and trackio, which it installs
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/trackers.txt -e ".[wandb,trackio]"

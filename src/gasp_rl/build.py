@@ -238,6 +238,11 @@ def _opened(config: RunConfig, observer: Observer, sandboxes: Sandboxes) -> Iter
                 engine = RayEngine(cluster, config.model, config.ray, budget, observer.note)
                 stack.enter_context(closing(engine))
                 yield _Opened(engine, engine.untrained, sandboxes)
+        case "tinker":
+            from gasp_rl.policy.tinker_engine import TinkerEngine  # noqa: PLC0415 - its SDK is an extra
+
+            with closing(TinkerEngine(config.model, config.tinker)) as tinker:
+                yield _Opened(tinker, tinker.untrained, sandboxes)
 
 
 def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter, examine: Examine | None) -> None:
@@ -312,11 +317,12 @@ def _rewind(parts: Parts, directory: RunDirectory, journal: JournalWriter) -> No
 
 
 def _changes(before: Started, now: Started) -> list[str]:
-    """What differs, in words: settings with both values, the rest by name. Who is told of the run, and which cluster runs it, may
-    change.
+    """What differs, in words: settings with both values, the rest by name. Who is told of the run, and where the cluster or the
+    service is that runs it, may change.
     """
     ray = replace(before.config.ray, address=now.config.ray.address)
-    told = replace(before.config, track=now.config.track, ray=ray)
+    tinker = replace(before.config.tinker, address=now.config.tinker.address)
+    told = replace(before.config, track=now.config.track, ray=ray, tinker=tinker)
     settings = differences(msgspec.to_builtins(told), msgspec.to_builtins(now.config))
     versions = [] if before.package == now.package else [f"gasp-rl {before.package} -> {now.package}"]
     digests = differences(msgspec.to_builtins(before.digests), msgspec.to_builtins(now.digests))

@@ -55,6 +55,7 @@ from gasp_rl.commands import (
 )
 from gasp_rl.config import RunConfig, require
 from gasp_rl.errors import ConfigError, EngineError, GaspError, InputError, RunError, SandboxError
+from gasp_rl.policy.engine import ELSEWHERE
 from gasp_rl.problems.jsonl import complaint, read_rows
 from gasp_rl.progress import Observer
 from gasp_rl.recipes import ARMS, RECIPES
@@ -491,6 +492,9 @@ def export(root: Path, to: Path) -> None:
     run = open_run(root)
     if not run.model.is_dir():
         raise RunError(f"{root} has no trained model yet: it is written when a run finishes")
+    if (run.model / ELSEWHERE).exists():
+        raise RunError(f"the weights of {root} are with a Tinker service: {run.model / ELSEWHERE} says where; fetch them with "
+                       "`tinker checkpoint download`")  # fmt: skip
     if to.exists():
         raise RunError(f"{to} exists; name a directory that does not")
     shutil.copytree(run.model, to)

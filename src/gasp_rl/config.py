@@ -598,6 +598,38 @@ class RayConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TinkerConfig:
+    """The engine `tinker`: a service that samples and learns (docs/engines.md). Its key is read from TINKER_API_KEY."""
+
+    address: str = ""
+    """URL of a server of one's own, like http://localhost:8000. Empty: the hosted service, or what TINKER_BASE_URL names."""
+    model: str = ""
+    """Name of the model as the service has it. Empty: that of `model.path`, which in any case says where the tokenizer is."""
+    sums: Literal["tokens", "means"] = "tokens"
+    """How the service adds up a loss: over tokens (hosted), or as the mean over sequences of their means over tokens (SkyRL's
+    JAX backend). Either gives the same update if what is set here is true."""
+    context: int = 0
+    """Prompt and completion tokens at most; 0 = as the service says."""
+    start_seconds: float = 600.0
+    """For a session, and for a model to be made ready."""
+    answer_seconds: float = 1800.0
+    """For one answer: an update, the next request that is sampled."""
+    silence_seconds: float = 60.0
+    """A service that nobody can connect to for so long is taken for dead, whatever it still owes."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "tinker.", "context")
+        for name in ("start_seconds", "answer_seconds", "silence_seconds"):
+            require(getattr(self, name) > 0, f"tinker.{name}", "positive", getattr(self, name))
+        whole = not self.address or self.address.startswith(("http://", "https://"))
+        require(whole, "tinker.address", "a URL like http://localhost:8000", self.address)
+
+
+TINKER_ALPHA = 32
+"""What the services multiply adapters by, over their rank."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """A complete run. Exactly one of `gasp` and `azr` may be set; `rlvr` stands alone or beside `gasp`."""
 
@@ -608,9 +640,11 @@ class RunConfig:
     gasp: GaspConfig | None = None
     azr: AzrConfig | None = None
     rlvr: RlvrConfig | None = None
-    engine: Literal["local", "ray"] = "local"
-    """local: one process and one device. ray: learners, samplers and sandboxes in processes of their own."""
+    engine: Literal["local", "ray", "tinker"] = "local"
+    """local: one process and one device. ray: learners, samplers and sandboxes in processes of their own. tinker: a service
+    samples and learns."""
     ray: RayConfig = RayConfig()
+    tinker: TinkerConfig = TinkerConfig()
     model: ModelConfig = ModelConfig()
     problems: ProblemsConfig = ProblemsConfig()
     firewall: FirewallConfig = FirewallConfig()
@@ -630,8 +664,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         require(self.steps >= 0, "steps", "0 or more", self.steps)
         require(len(set(self.track)) == len(self.track), "track", "different trackers", self.track)
-        whole = self.engine == "local" or not self.model.eight_bit_adam
-        require(whole, "model.eight_bit_adam", "off with the engine ray, which shares the moments among learners", True)
+        if self.engine == "tinker":
+            self._require_what_services_know()
         chosen = [name for name in ("gasp", "azr", "rlvr") if getattr(self, name) is not None]
         require(bool(chosen), "recipe", "one with a gasp, azr or rlvr section", self.recipe)
         known = self.model.prompts in TRAINABLE
@@ -640,12 +674,25 @@ class RunConfig:
         require(
             bool(measured), "evaluate.times", "0 without a budget of training tokens or seconds", self.evaluate.times
         )
-        alone = self.engine == "local" or not self.model.eight_bit_adam
-        require(alone, "model.eight_bit_adam", "off with the engine ray, which spreads the moments", self.engine)
+        spread = self.engine == "ray" and self.model.eight_bit_adam
+        require(not spread, "model.eight_bit_adam", "off with the engine ray, which spreads the moments", True)
         require(not (self.gasp and self.azr), "recipe", "guided (gasp) or unguided (azr), not both", chosen)
         for section, split in (("gasp", "goalposts"), ("rlvr", "train")):
             named = section not in chosen or bool(getattr(self.problems, split))
             require(named, f"problems.{split}", f"a problem file, since the recipe has a {section} section", "")
+
+    def _require_what_services_know(self) -> None:
+        """Refuse what the Tinker interface has no word for."""
+        model, alike = self.model, "with the engine tinker"
+        require(model.lora.rank >= 1, "model.lora.rank", f"1 or more {alike}, which trains adapters only", 0)
+        alpha = model.lora.alpha
+        require(alpha == TINKER_ALPHA, "model.lora.alpha", f"{TINKER_ALPHA} {alike}, where it is fixed", alpha)
+        require(not model.eight_bit_adam, "model.eight_bit_adam", f"off {alike}, which keeps the moments", True)
+        require(not model.recompute, "model.recompute", f"off {alike}, which arranges its own memory", True)
+        require(model.sampler == "in-process", "model.sampler", f"left alone {alike}, which samples", model.sampler)
+        require(model.device == "auto", "model.device", f"auto {alike}, which has its own", model.device)
+        heat = self.sampling.temperature
+        require(heat == 1.0, "sampling.temperature", f"1 {alike}, whose losses know no other", heat)
 
 
 class Matched(StrEnum):

@@ -7,6 +7,7 @@ GaspError                 something a person has to read; the command line print
 ├── ModelError            a model directory that is missing, broken or refused
 ├── SandboxError          the sandbox cannot start here, or cannot enforce what was asked
 ├── EngineError           the engine failed or was asked for what it cannot do
+│   └── ServiceLostError  the service behind it cannot be reached, or gave no answer in time
 ├── WorkerError           a process of a cluster that cannot be started, or failed
 │   └── WorkerLostError   it died, or gave no answer in time
 └── RunError              a run directory that cannot be created, written or read
@@ -38,6 +39,10 @@ class SandboxError(GaspError):
 
 
 class EngineError(GaspError):
+    pass
+
+
+class ServiceLostError(EngineError):
     pass
 
 

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
 from gasp_rl.cluster import Cluster
-from gasp_rl.config import LoraConfig, ModelConfig, RayConfig
+from gasp_rl.config import LoraConfig, ModelConfig, RayConfig, TinkerConfig
 from gasp_rl.policy.engine import Engine
 from gasp_rl.policy.local import TOKEN_BUDGET, LocalEngine
 from gasp_rl.policy.lora import add_lora
 from gasp_rl.policy.ray_engine import RayEngine
 from gasp_rl.policy.saved import export
 from gasp_rl.policy.scripted import ScriptedEngine
+from gasp_rl.policy.tinker_engine import TinkerEngine
 from gasp_rl.policy.tokenizer import HfTokenizer
 
 # isort: split
@@ -98,6 +99,7 @@ LOCAL = {
 }  # fmt: skip
 VLLM = {"local-vllm": lambda: peaked(wide_llama), "local-vllm-lora": lambda: adapted(wide_llama)}
 OF_VLLM = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]  # the warnings are its own
+OF_TINKER = [pytest.mark.tinker, pytest.mark.filterwarnings("ignore")]  # as well
 ALL_LOCAL = [*LOCAL, *(pytest.param(name, marks=OF_VLLM) for name in VLLM)]
 
 
@@ -156,10 +158,42 @@ def ray_engine(shared_ray_engine: tuple[RayEngine, Path]) -> RayEngine:
     return engine
 
 
-@pytest.fixture(params=["scripted", *ALL_LOCAL, pytest.param("ray", marks=pytest.mark.ray)])
+@dataclass(frozen=True, slots=True)
+class TinkerService:
+    """What it takes to open an engine on a service, and one in this process that is to be its equal."""
+
+    url: str
+    model: ModelConfig
+
+    def open(self, **settings: Any) -> TinkerEngine:
+        config = TinkerConfig(self.url, model="letters", silence_seconds=5)
+        return TinkerEngine(self.model, replace(config, **settings))
+
+    def alike(self) -> LocalEngine:
+        return LocalEngine.open(self.model)
+
+
+@pytest.fixture(scope="session")
+def tinker_service(
+    serve_tinker: Callable[..., Any], model_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory
+) -> TinkerService:
+    states = tmp_path_factory.mktemp("states")
+    server = serve_tinker(model=model_config.path, name="letters", states=states, context=CONTEXT)
+    return TinkerService(server.url, replace(model_config, lora=LoraConfig(rank=4)))
+
+
+@pytest.fixture(
+    params=[
+        "scripted", *ALL_LOCAL, pytest.param("ray", marks=pytest.mark.ray), pytest.param("tinker", marks=OF_TINKER)
+    ]
+)  # fmt: skip
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     if request.param == "ray":
         yield request.getfixturevalue("ray_engine")
+        return
+    if request.param == "tinker":
+        with closing(request.getfixturevalue("tinker_service").open()) as opened:
+            yield opened
         return
     scripted = request.param == "scripted"
     made = ScriptedEngine(say, context=CONTEXT) if scripted else local(request.param, ModelConfig(batch_rows=8))

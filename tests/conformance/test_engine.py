@@ -1,12 +1,15 @@
 """The promises of `Engine`, for every engine."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from gasp_rl.errors import EngineError
 from gasp_rl.policy.engine import (
     Engine,
+    Lack,
     Loss,
     OptimParams,
     Sample,
@@ -141,11 +144,12 @@ def test_publishing_raises_the_version_by_one_and_samples_carry_it(engine: Engin
 @pytest.mark.parametrize("truncate", [0.0, 1.1], ids=["clipped", "truncated"])
 def test_the_loss_is_what_its_docstring_says(engine: Engine, truncate: float) -> None:
     batch = items(engine)
-    loss = Loss(denominator=37.0, clip_low=0.2, clip_high=0.28, truncate=truncate, temperature=0.8)
+    temperature = 1.0 if Lack.TEMPERATURE in engine.lacks else 0.8
+    loss = Loss(denominator=37.0, clip_low=0.2, clip_high=0.28, truncate=truncate, temperature=temperature)
 
     got = engine.forward_backward(batch, loss).result()
 
-    want = slow_loss(batch, engine.logprobs(batch, temperature=0.8).result(), loss)
+    want = slow_loss(batch, engine.logprobs(batch, temperature).result(), loss)
     assert got.loss == pytest.approx(want.loss, rel=1e-4, abs=1e-6)
     assert got.tokens == want.tokens
     assert got.entropy == pytest.approx(want.entropy, rel=1e-4)
@@ -183,6 +187,26 @@ def test_saving_and_loading_brings_the_version_and_the_samples_back(engine: Engi
     engine.load(tmp_path / "checkpoint")
 
     assert list(engine.sample(asked)) == saved
+
+
+def test_an_engine_without_other_temperatures_refuses_them(engine: Engine) -> None:
+    batch = items(engine)[:2]
+    refused = pytest.raises(EngineError, match="temperature") if Lack.TEMPERATURE in engine.lacks else nullcontext()
+
+    with refused:
+        engine.logprobs(batch, 0.5).result()
+    with refused:
+        engine.forward_backward(batch, Loss(1.0, temperature=0.5)).result()
+
+
+def test_an_engine_exports_its_weights_or_says_that_it_cannot(engine: Engine, tmp_path: Path) -> None:
+    refused = pytest.raises(EngineError, match="cannot export") if engine.digest == "scripted" else nullcontext()
+
+    with refused:
+        engine.export_hf(tmp_path / "model")
+
+    exported = (tmp_path / "model" / "model.safetensors").exists()
+    assert exported == (Lack.EXPORT not in engine.lacks)
 
 
 def test_text_survives_encoding_and_decoding(engine: Engine) -> None:

@@ -14,6 +14,9 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
+ELSEWHERE = "tinker.json"
+"""Stands in a directory for weights that a service keeps, and says where."""
+
 
 class Stop(StrEnum):
     EOS = "eos"
@@ -156,6 +159,15 @@ class Answering(Protocol):
         ...
 
 
+class Lack(StrEnum):
+    """What an engine may be without, by the nature of where it keeps the weights. It refuses it in one line."""
+
+    TEMPERATURE = "temperature"
+    """Log-probs and losses of the learner at temperatures other than 1."""
+    EXPORT = "export"
+    """Weights as files. `export_hf` writes down where they are."""
+
+
 class Engine(Answering, Trainer, Protocol):
     """A model that samples and learns.
 
@@ -167,11 +179,14 @@ class Engine(Answering, Trainer, Protocol):
     """
 
     @property
+    def lacks(self) -> frozenset[Lack]: ...
+
+    @property
     def version(self) -> int: ...
 
     @property
     def digest(self) -> str:
-        """Of the weights as they are now: equal weights, equal digests."""
+        """Of the weights as they are now: equal weights, equal digests. Where they are elsewhere: of what was done to them."""
         ...
 
     @property

@@ -16,7 +16,17 @@ from transformers import PreTrainedModel
 from gasp_rl.config import ModelConfig
 from gasp_rl.errors import EngineError, ModelError
 from gasp_rl.policy import llama
-from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, Sample, SampleRequest, StepStats, TrainItem, finished
+from gasp_rl.policy.engine import (
+    Lack,
+    Loss,
+    OptimParams,
+    OptimStats,
+    Sample,
+    SampleRequest,
+    StepStats,
+    TrainItem,
+    finished,
+)
 from gasp_rl.policy.inprocess import InProcessSampler
 from gasp_rl.policy.learner import ModelLearner
 from gasp_rl.policy.lora import add_lora, named_weights
@@ -88,6 +98,10 @@ class LocalEngine:
     @property
     def tokenizer(self) -> HfTokenizer:
         return self._tokenizer
+
+    @property
+    def lacks(self) -> frozenset[Lack]:
+        return frozenset()
 
     @property
     def version(self) -> int:

@@ -6,7 +6,7 @@ import json
 import logging
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from gasp_rl.errors import ModelError
+from gasp_rl.policy.engine import ELSEWHERE
 from gasp_rl.policy.tokenizer import HfTokenizer
 
 MICRO = "micro"
@@ -56,6 +57,28 @@ def open_model(path: str, dtype: torch.dtype = torch.float32) -> tuple[PreTraine
     if model.num_parameters() >= LARGE:
         _give_back_large_blocks()
     return model, tokenizer
+
+
+def open_tokenizer(path: str) -> HfTokenizer:
+    """The tokenizer of a model whose weights are elsewhere. Of a directory its tokenizer's files are enough."""
+    local = Path(path).expanduser()
+    source = _Source(path, str(local)) if local.is_dir() else _find(path)
+    with _told(source):
+        tokenizer = AutoTokenizer.from_pretrained(source.name, **source.options)
+        return HfTokenizer(tokenizer, _ends(_endings(source)))
+
+
+def _endings(source: _Source) -> Any:
+    """The tokens that end a text, as whichever file there is says."""
+    kinds: tuple[Any, ...] = (GenerationConfig, AutoConfig)
+    for kind in kinds:
+        with suppress(OSError):  # it has no such file
+            return kind.from_pretrained(source.name, **source.options).eos_token_id
+    return None
+
+
+def _ends(eos: int | list[int] | None) -> list[int]:
+    return eos if isinstance(eos, list) else [] if eos is None else [eos]
 
 
 def blank_model(path: str) -> PreTrainedModel:
@@ -97,6 +120,9 @@ def _local(path: str, fix: str) -> _Source:
     if not local.is_dir():
         raise ModelError(f"model.path {path!r} does not exist: {fix}")
 
+    if (local / ELSEWHERE).exists():
+        raise ModelError(f"model.path {path!r} stands for weights that a Tinker service keeps: {ELSEWHERE} in it says where; "
+                         "fetch them with `tinker checkpoint download`")  # fmt: skip
     ggufs = sorted(local.glob("*.gguf"))
     if any(local.glob("*.safetensors")):
         _check_config(local)
@@ -163,9 +189,7 @@ def _load(source: _Source, dtype: torch.dtype) -> tuple[PreTrainedModel, HfToken
     if info["missing_keys"]:
         some = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"model.path {source.path!r} lacks weights ({some}): copy the model again, with all its files")
-    eos = model.generation_config.eos_token_id
-    more = eos if isinstance(eos, list) else [] if eos is None else [eos]
-    return model, HfTokenizer(tokenizer, more)
+    return model, HfTokenizer(tokenizer, _ends(model.generation_config.eos_token_id))
 
 
 BROKEN = (

@@ -26,6 +26,7 @@ from gasp_rl.policy import llama
 from gasp_rl.policy.dealing import deal_items, deal_requests
 from gasp_rl.policy.engine import (
     Answering,
+    Lack,
     Loss,
     OptimParams,
     OptimStats,
@@ -376,6 +377,10 @@ class RayEngine:
     @property
     def tokenizer(self) -> HfTokenizer:
         return self._samplers.facts.tokenizer
+
+    @property
+    def lacks(self) -> frozenset[Lack]:
+        return frozenset()
 
     @property
     def version(self) -> int:

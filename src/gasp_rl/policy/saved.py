@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from gasp_rl.errors import EngineError
+from gasp_rl.policy.engine import ELSEWHERE
 from gasp_rl.policy.lora import has_adapters, merged
 from gasp_rl.policy.tokenizer import HfTokenizer
 
@@ -42,6 +43,9 @@ def write_state(path: Path, saved: Saved) -> None:
 
 def read_state(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Saved:
     """EngineError if it is damaged, or of a model whose weights have other names or shapes."""
+    if (path / ELSEWHERE).exists():
+        raise EngineError(f"checkpoint {path} is kept by a Tinker service, {ELSEWHERE} there says where: only the engine tinker "
+                          "goes on with it")  # fmt: skip
     try:
         weights = load_file(path / "weights.safetensors")
         moments = load_file(path / "optimizer.safetensors")

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from gasp_rl.errors import EngineError
 from gasp_rl.policy.engine import (
+    Lack,
     Loss,
     OptimParams,
     OptimStats,
@@ -60,6 +61,10 @@ class ScriptedEngine:
     @property
     def tokenizer(self) -> CharTokenizer:
         return CharTokenizer()
+
+    @property
+    def lacks(self) -> frozenset[Lack]:
+        return frozenset({Lack.EXPORT})
 
     @property
     def version(self) -> int:
