@@ -58,6 +58,9 @@ def test_paths_are_read() -> None:
     assert read(["export", "runs/a", "model"]) == Export(Path("runs/a"), Path("model"))
 
 
+TINKER = ["train", "micro-gasp", "--engine", "tinker", "--model.lora.rank", "8"]
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [
@@ -87,6 +90,13 @@ def test_paths_are_read() -> None:
         (["problems", "split", "a.jsonl", "--test-from", "2024-07-01"], "test-from must be 2024-08-01 or later, got '2024-07-01'"),
         (["problems", "split", "a.jsonl", "--test-til", "2025-01-01"], "unknown option --test-til; did you mean --test-until?"),
         (["problems", "split"], "files must be one or more, got ()"),
+        (TINKER[:4], "model.lora.rank must be 1 or more with the engine tinker, which trains adapters only, got 0"),
+        ([*TINKER, "--model.lora.alpha", "16"], "model.lora.alpha must be 32 with the engine tinker, where it is fixed, got 16"),
+        ([*TINKER, "--sampling.temperature", ".7"], "sampling.temperature must be 1 with the engine tinker, whose losses know no other, got 0.7"),
+        ([*TINKER, "--model.sampler", "vllm"], "model.sampler must be left alone with the engine tinker, which samples, got 'vllm'"),
+        ([*TINKER, "--model.device", "cuda"], "model.device must be auto with the engine tinker, which has its own, got 'cuda'"),
+        ([*TINKER, "--model.eight-bit-adam"], "model.eight_bit_adam must be off with the engine tinker, which keeps the moments, got True"),
+        ([*TINKER, "--tinker.address", "localhost:8000"], "tinker.address must be a URL like http://localhost:8000, got 'localhost:8000'"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_one_line_with_the_fix(args: list[str], line: str) -> None:

@@ -1,6 +1,5 @@
-"""A run with a service on loopback, by the command line: killed, resumed, its service killed, resumed again."""
+"""A run with a service on loopback, by the command line: killed, interrupted, its service killed, and each time resumed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -70,7 +69,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return found
 
 
-def test_a_run_that_is_killed_and_loses_its_service_ends_as_one_that_was_left_alone(
+def test_a_run_that_is_killed_interrupted_and_loses_its_service_ends_as_one_that_was_left_alone(
     serve_tinker: Callable[..., Any], tmp_path: Path
 ) -> None:
     options: dict[str, object] = {"model": "micro", "name": "micro", "states": tmp_path, "context": 1024}
@@ -91,6 +90,15 @@ def test_a_run_that_is_killed_and_loses_its_service_ends_as_one_that_was_left_al
 
     process = start("resume", str(run.root))
     until(lambda: iterations(run) == 2, process)
+    below = children(process)
+    process.send_signal(signal.SIGINT)
+    said = ended(process)
+    assert process.returncode == 130, said
+    assert not any(Path(f"/proc/{one}").exists() for one in below)
+    assert server.process.poll() is None
+
+    process = start("resume", str(run.root))
+    until(lambda: read_journal(run.journal).ending is None, process)
     server.process.kill()
     server.process.wait()
     said = ended(process)
@@ -103,30 +111,3 @@ def test_a_run_that_is_killed_and_loses_its_service_ends_as_one_that_was_left_al
     said = ended(process)
     assert process.returncode == 0, said
     assert run.journal.read_bytes() == whole.journal.read_bytes()
-
-
-def test_an_interrupted_run_ends_at_once_and_leaves_nothing_behind(
-    serve_tinker: Callable[..., Any], tmp_path: Path
-) -> None:
-    server = serve_tinker(model="micro", name="micro", states=tmp_path, context=1024, stalls="asample")
-    run = RunDirectory(tmp_path / "run")
-    process = train(run.root, server.url)
-    until(run.journal.exists, process)
-    time.sleep(1)
-    below = children(process)
-
-    process.send_signal(signal.SIGINT)
-    said = ended(process)
-
-    assert process.returncode == 130, said
-    assert not any(Path(f"/proc/{one}").exists() for one in below)
-    assert os.waitpid(-1, os.WNOHANG)[0] == 0  # the server is there still
-
-
-def test_settings_that_a_service_has_no_word_for_are_refused_with_the_fix(tmp_path: Path) -> None:
-    process = start("train", "micro-gasp", "--engine", "tinker", "--out", str(tmp_path / "run"))
-
-    said = ended(process)
-
-    assert process.returncode == 2
-    assert "model.lora.rank must be 1 or more with the engine tinker, which trains adapters only, got 0" in said
