@@ -17,8 +17,8 @@ pytestmark = pytest.mark.ray
 
 PATIENCE = 300.0
 SETTINGS = (
-    "--engine ray --ray.learners 2 --ray.samplers 2 --ray.object-store-mb 80 --steps 3 --problems.max-goalposts 4 "
-    "--learn.lr 1e-4 --evaluate.every 2 --evaluate.samples 2 --evaluate.temperature 1.0 --evaluate.ks 1 2 "
+    "--engine ray --ray.learners 2 --ray.samplers 1 --ray.sandboxes 1 --ray.object-store-mb 80 --steps 3 "
+    "--problems.max-goalposts 4 --learn.lr 1e-4 --evaluate.every 2 --evaluate.samples 2 --evaluate.temperature 1.0 --evaluate.ks 1 2 "
     "--evaluate.validation-problems 3 --gasp.goalposts-per-step 4 --gasp.tries 4 --gasp.practice-per-step 6 "
     "--gasp.buffer-capacity 5 --model.device cpu --model.dtype float32 --model.threads 1 --sandbox.workers 1"
 )
@@ -119,7 +119,7 @@ def test_a_run_that_loses_a_sampler_and_a_learner_and_is_resumed_ends_as_one_tha
     said = ended(process)
 
     assert process.returncode == 2
-    assert "of 2 died" in said
+    assert "sampler 1 of 1 died" in said
     assert "gasp: learner" in said.splitlines()[-1]
     assert f"gasp resume {run.root} goes on" in said.splitlines()[-1].replace("\n", "")
     assert gone(processes)

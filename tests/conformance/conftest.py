@@ -143,19 +143,28 @@ def model_config(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
 @pytest.fixture(scope="session")
 def shared_ray_engine(
     cluster: Cluster, model_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[RayEngine, Path]]:
-    beginning = tmp_path_factory.mktemp("checkpoints") / "beginning"
-    with closing(RayEngine(cluster, model_config, RayConfig(learners=2, samplers=2), TOKEN_BUDGET)) as engine:
+) -> Iterator[tuple[RayEngine, list[str], Path]]:
+    """One for all tests: each of its processes takes seven seconds of CPU before it does anything."""
+    beginning, notes = tmp_path_factory.mktemp("checkpoints") / "beginning", list[str]()
+    ray = RayConfig(learners=2, samplers=2)
+    with closing(RayEngine(cluster, model_config, ray, TOKEN_BUDGET, notes.append)) as engine:
         engine.save(beginning)
-        yield engine, beginning
+        yield engine, notes, beginning
 
 
 @pytest.fixture
-def ray_engine(shared_ray_engine: tuple[RayEngine, Path]) -> RayEngine:
+def ray_engine(shared_ray_engine: tuple[RayEngine, list[str], Path]) -> RayEngine:
     """Two learners and two samplers, as at the beginning."""
-    engine, beginning = shared_ray_engine
+    engine, notes, beginning = shared_ray_engine
     engine.load(beginning)
+    notes.clear()
     return engine
+
+
+@pytest.fixture
+def ray_notes(shared_ray_engine: tuple[RayEngine, list[str], Path]) -> list[str]:
+    """What `ray_engine` has said in this test."""
+    return shared_ray_engine[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,52 +243,49 @@ def test_an_exported_model_is_the_one_that_learned(
 
 
 def test_a_sampler_that_dies_half_way_is_replaced_and_changes_no_bit(
-    cluster: Cluster, model_config: ModelConfig
+    ray_engine: RayEngine, ray_notes: list[str]
 ) -> None:
-    notes: list[str] = []
-    with opened(cluster, model_config, notes, samplers=2) as engine:
-        learn(engine, training(engine))
-        undisturbed = list(engine.sample(requests(engine)))
+    learn(ray_engine, training(ray_engine))
+    undisturbed = list(ray_engine.sample(requests(ray_engine)))
 
-        stream = engine.sample(requests(engine))
-        begun = [next(stream) for _ in range(3)]
-        engine._samplers.workers[1].kill()
+    stream = ray_engine.sample(requests(ray_engine))
+    begun = [next(stream) for _ in range(3)]
+    ray_engine._samplers.workers[1].kill()
 
-        assert [*begun, *stream] == undisturbed
-        assert [note.split(" died")[0] for note in notes] == ["sampler 2 of 2"]
-        learn(engine, training(engine))
-        assert {sample.version for samples in sampled(engine).values() for sample in samples} == {2}
+    assert [*begun, *stream] == undisturbed
+    assert [note.split(" died")[0] for note in ray_notes] == ["sampler 2 of 2"]
+    learn(ray_engine, training(ray_engine))
+    assert {sample.version for samples in sampled(ray_engine).values() for sample in samples} == {2}
 
 
 def test_a_sampler_that_dies_between_calls_is_replaced_by_one_with_the_newest_weights(
-    cluster: Cluster, model_config: ModelConfig
+    ray_engine: RayEngine, ray_notes: list[str]
 ) -> None:
-    notes: list[str] = []
-    with opened(cluster, model_config, notes) as engine:
-        learn(engine, training(engine))
-        items, before = training(engine), sampled(engine)
-        engine._samplers.workers[0].kill()
-        assert sampled(engine) == before
-        engine._samplers.workers[0].kill()
-        learn(engine, items)
+    learn(ray_engine, training(ray_engine))
+    items, before = training(ray_engine), sampled(ray_engine)
+    ray_engine._samplers.workers[0].kill()
+    assert sampled(ray_engine) == before
+    ray_engine._samplers.workers[0].kill()
+    learn(ray_engine, items)
 
-        assert len(notes) == 2
-        assert max(abs(new - old) for item, found in zip(training(engine), engine.logprobs(training(engine)).result(), strict=True)
-                   for new, old in zip(found, item.old_logprobs, strict=True)) < 1e-4  # fmt: skip
+    assert len(ray_notes) == 2
+    fresh = training(ray_engine)
+    assert max(abs(new - old) for item, found in zip(fresh, ray_engine.logprobs(fresh).result(), strict=True)
+               for new, old in zip(found, item.old_logprobs, strict=True)) < 1e-4  # fmt: skip
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_learner_that_dies_or_hangs_ends_the_update_and_is_named(
-    cluster: Cluster, model_config: ModelConfig, how: signal.Signals
-) -> None:
+def test_a_learner_that_hangs_or_dies_ends_the_update_and_is_named(cluster: Cluster, model_config: ModelConfig) -> None:
     with opened(cluster, model_config, [], learners=2) as engine:
         items = training(engine)
         learn(engine, items)
-        os.kill(engine._learners[1].call(LearnerProcess.process).result(60), how)
+        process = engine._learners[1].call(LearnerProcess.process).result(60)
         engine._ray = replace(engine._ray, answer_seconds=5)
 
-        lost = "learner 2 of 2 died" if how is signal.SIGKILL else "learner 2 of 2 gave no answer for 5 s"
-        with pytest.raises(WorkerLostError, match=lost):
+        os.kill(process, signal.SIGSTOP)
+        with pytest.raises(WorkerLostError, match="learner 2 of 2 gave no answer for 5 s"):
+            engine.forward_backward(items, Loss(100.0))
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(WorkerLostError, match="learner 2 of 2 died"):
             engine.forward_backward(items, Loss(100.0))
 
 
