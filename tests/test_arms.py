@@ -108,12 +108,12 @@ def play(
 ) -> Played:
     script = script or Script()
     engine, observer = ScriptedEngine(script), Silent()
+    learner = Learner(engine, config.learn, config.sampling.temperature, observer)
     iterate = iteration_of(
-        config, ProblemSets(GOALPOSTS, REAL if config.rlvr else (), ()), EnginePolicy(engine, observer),
-        Learner(engine, config.learn, config.sampling.temperature, observer), ScriptedSandbox(execute),
-        PROMPT_SETS[config.model.prompts], observer, past=(),
+        config, ProblemSets(GOALPOSTS, REAL if config.rlvr else (), ()), EnginePolicy(engine, observer), learner,
+        ScriptedSandbox(execute), PROMPT_SETS[config.model.prompts], observer, past=(),
     )  # fmt: skip
-    return Played([iterate(step) for step in steps], engine, script)
+    return Played([learner.settled(iterate(step)) for step in steps], engine, script)
 
 
 def phases(played: Played) -> list[str]:

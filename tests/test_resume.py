@@ -1,5 +1,6 @@
 """A run that is ended at any instant and resumed ends with the bytes of one that was left alone."""
 
+import math
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,29 @@ def test_the_other_arms_go_on_too(tmp_path: Path, recipe: Callable[[], RunConfig
     resume_run(run.root, Silent())
 
     assert bytes_of(run) == bytes_of(whole)
+
+
+def overlapping() -> RunConfig:
+    """Four iterations, of which the second and the last are evaluated and saved: the others run into the next."""
+    config = real()
+    learn = LearnConfig(lr=1e-4, truncate=2.0, overlap=True)
+    return replace(config, steps=4, learn=learn, checkpoint=CheckpointConfig(every=2), matched_draws=False)
+
+
+def test_a_run_whose_sampling_overlaps_learning_goes_on_too_and_its_samples_lag_one_update(tmp_path: Path) -> None:
+    whole = run_recipe(overlapping(), tmp_path / "whole", Silent())
+    iterations = read_journal(whole.journal).iterations
+    updates = [phase.update for iteration in iterations for phase in iteration.phases if phase.update]
+
+    assert [iteration.step for iteration in iterations] == [1, 2, 3, 4]
+    assert [update.lag for update in updates] == [0, 1, 0, 1]
+    assert all(math.isfinite(update.loss) for update in updates)
+    assert not any(replayed.differences for replayed in replay(whole.root))
+
+    for step in (2, 4):  # while an iteration is not in the journal yet
+        run = interrupted(overlapping(), tmp_path / str(step), 0, step)
+        resume_run(run.root, Silent())
+        assert bytes_of(run) == bytes_of(whole)
 
 
 def ends_early() -> RunConfig:

@@ -281,6 +281,8 @@ def _train(parts: Parts, directory: RunDirectory, journal: JournalWriter, examin
     run = Run(
         parts.config,
         prepare=prepare,
+        catch_up=parts.learner.catch_up,
+        settled=lambda record: IterationRecord(parts.learner.settled(record.iteration), record.draws),
         evaluate=evaluations,
         conclude=lambda evaluations: _matched_draws(parts, evaluations),
         checkpoint=checkpoint,

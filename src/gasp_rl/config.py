@@ -257,6 +257,10 @@ class LearnConfig:
     """Above 0: instead of the clip, weigh each token by min(ratio, truncate), the ratio being that of the learner's
     probability to the sampler's (truncated importance sampling; 2 is usual). For a sampler that rounds otherwise than the
     learner, as vLLM does: update/log_ratio_max shows how far they are apart."""
+    overlap: bool = False
+    """Sample the next phase while an update is still being applied, with the weights from before it: samples lag one update
+    behind, which needs `truncate`. Saves time where learner and sampler are processes of their own (engine ray). Evaluations
+    and checkpoints wait for the update: with checkpoint.every above 1 there is more to overlap."""
     advantages: Literal["trr++", "grpo", "rloo", "reinforce"] = "trr++"
     """Estimator for self-play phases (real-data phases use GRPO)."""
     whiten: Literal["token", "sequence"] = "token"
@@ -275,6 +279,13 @@ class LearnConfig:
         for name in ("grad_clip", "clip_low", "clip_high", "constant"):
             require(getattr(self, name) > 0.0, f"learn.{name}", "positive", getattr(self, name))
         require(self.truncate >= 0.0, "learn.truncate", "0 (off) or more", self.truncate)
+        corrected = self.truncate > 0.0 or not self.overlap
+        require(
+            corrected,
+            "learn.truncate",
+            "positive (2 is usual) with learn.overlap, whose samples lag behind",
+            self.truncate,
+        )
         require_at_least(1, self, "learn.", "token_budget")
 
 

@@ -3,6 +3,7 @@
 The text here sees no thread, device, file or clock: concurrency lives inside `policy.sample` and `sandbox.execute`.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from gasp_rl.problem import Problem
 from gasp_rl.progress import Observer
 from gasp_rl.rollout import Evaluation, Iteration, Phase, Proposal, RolloutGroup
 from gasp_rl.runs.course import Pilot
-from gasp_rl.runs.journal import EvaluationRecord, Finished, IterationRecord, JournalWriter, read_journal
+from gasp_rl.runs.journal import Decided, EvaluationRecord, Finished, IterationRecord, JournalWriter, read_journal
 from gasp_rl.runs.metrics import CHECKPOINT, EVALUATE, MATCHED_DRAWS
 from gasp_rl.selfplay.free import FREE_KINDS, FreePlay
 from gasp_rl.selfplay.play import Play, solve_problems
@@ -77,6 +78,10 @@ class Run:
     config: RunConfig
     prepare: Callable[[Sequence[Iteration]], Callable[[int], IterationRecord]]
     """The iteration under the settings as they are decided by now, for a run that these are already done of."""
+    catch_up: Callable[[], None]
+    """Wait for what is being learned, and sample with it from here on."""
+    settled: Callable[[IterationRecord], IterationRecord]
+    """An iteration, complete with what was learned from it, which is waited for."""
     evaluate: Callable[[int], Iterable[Evaluation]]
     """Evaluations of the current weights, after so many iterations."""
     conclude: Callable[[Sequence[Evaluation]], Iterable[Evaluation]]
@@ -89,7 +94,8 @@ class Run:
 
 
 def train(run: Run) -> None:
-    """Evaluate, iterate, evaluate every so often, conclude. Each record is on disk before the next step begins.
+    """Evaluate, iterate, evaluate every so often, conclude. Each record is on disk before the next step begins; with
+    `learn.overlap`, before the one after that.
 
     A run whose journal has iterations already goes on after them.
     """
@@ -105,22 +111,33 @@ def train(run: Run) -> None:
             run.observer.evaluation(evaluation)
             evaluations.append(evaluation)
 
+    def record_iteration(made: IterationRecord) -> Sequence[Decided]:
+        run.journal.append(made)
+        run.observer.iterated(made.iteration)
+        decided = run.pilot.decide(made.iteration)
+        for one in decided:
+            run.journal.append(one)
+        return decided
+
     if run.config.evaluate.at_start and not done:
         run.observer.phase(EVALUATE)
         record(run.evaluate(0))
     iterate, step = run.prepare(run.journal.journal.iterations), done
+    learning: deque[IterationRecord] = deque()  # made; their last update may be under way
     while step < steps and not run.pilot.stopped:
         step += 1
         run.observer.iteration(step, run.pilot.steps(step - 1))
-        made = iterate(step)
+        learning.append(iterate(step))
+        goes_on = run.pilot.goes_on(step)
+        if not goes_on:
+            run.catch_up()
+        made = [run.settled(learning.popleft()) for _ in range(len(learning) - goes_on)]
         run.observer.phase("record")
-        run.journal.append(made)
-        run.observer.iterated(made.iteration)
-        if decided := run.pilot.decide(made.iteration):
-            for one in decided:
-                run.journal.append(one)
-            if not run.pilot.stopped:
-                iterate = run.prepare(read_journal(run.journal.path).iterations)
+        decided = [one for each in made for one in record_iteration(each)]
+        if goes_on:
+            continue
+        if decided and not run.pilot.stopped:
+            iterate = run.prepare(read_journal(run.journal.path).iterations)
         last = step == steps or bool(run.pilot.stopped)
         if run.pilot.evaluation_due(step) or last:
             run.observer.phase(EVALUATE)

@@ -100,17 +100,18 @@ class Rehearsal:
 
         self._policy.turn_to(record.draws)
         self._trainer.turn_to([phase.update for phase in iteration.phases if phase.update])
-        again = written_and_read(IterationRecord(self._iterate(iteration.step))).iteration
+        again = written_and_read(IterationRecord(self._learner.settled(self._iterate(iteration.step)))).iteration
         found = tuple(differences(_by_phase(iteration), _by_phase(again)))
         self._expected = iteration.step + 1 if not found else 0
         return Replayed(iteration, found, self._policy.unknown)
 
     def _begin(self, past: Sequence[Iteration]) -> Callable[[int], Iteration]:
         config = self._config
-        learner = Learner(self._trainer, config.learn, config.sampling.temperature)
+        # What was learned is known here: nothing overlaps.
+        self._learner = Learner(self._trainer, replace(config.learn, overlap=False), config.sampling.temperature)
         prompts = PROMPT_SETS[config.model.prompts]
         return iteration_of(
-            config, self._sets, self._policy, learner, self._sandbox, prompts, Silent(), past=past
+            config, self._sets, self._policy, self._learner, self._sandbox, prompts, Silent(), past=past
         )  # fmt: skip
 
 

@@ -267,6 +267,9 @@ class UpdateStats:
     """True where there was nothing to learn from, or the gradient was not finite."""
     advantages: tuple[tuple[float, ...], ...] = ()
     """Of every rollout, by prompt; those that are 0 are not run."""
+    lag: int = 0
+    """Updates that the oldest of the weights which sampled these rollouts lacked when it began: 1 where sampling overlaps learning,
+    more where rollouts of an earlier phase are learned from again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,10 +283,10 @@ def test_a_learner_that_hangs_or_dies_ends_the_update_and_is_named(cluster: Clus
 
         os.kill(process, signal.SIGSTOP)
         with pytest.raises(WorkerLostError, match="learner 2 of 2 gave no answer for 5 s"):
-            engine.forward_backward(items, Loss(100.0))
+            engine.forward_backward(items, Loss(100.0)).result()
         os.kill(process, signal.SIGKILL)
         with pytest.raises(WorkerLostError, match="learner 2 of 2 died"):
-            engine.forward_backward(items, Loss(100.0))
+            engine.forward_backward(items, Loss(100.0)).result()
 
 
 def test_with_adapters_and_recomputed_layers_it_learns_what_one_process_learns(

@@ -1,15 +1,20 @@
 """What reaches the engine: one update per phase, normalised in one place."""
 
+import math
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pytest
 
 from gasp_rl.config import LearnConfig
 from gasp_rl.learn.advantages import grpo
 from gasp_rl.learn.learner import Learner, denominator
+from gasp_rl.policy.engine import Later, OptimParams, OptimStats
 from gasp_rl.policy.scripted import ScriptedEngine
-from gasp_rl.rollout import Completion, Role, Rollout, RolloutGroup
+from gasp_rl.rollout import Completion, Iteration, Phase, Role, Rollout, RolloutGroup, UpdateStats
+
+T = TypeVar("T")
 
 
 def rollout(reward: float, tokens: int, *, masked: bool = False) -> Rollout:
@@ -35,6 +40,73 @@ def test_an_update_is_one_optimizer_step_that_reaches_the_sampler() -> None:
     assert (engine.losses[0].temperature, engine.losses[0].truncate) == (0.8, 2.0)
     assert (stats.rollouts, stats.tokens) == (4, 2 + 6 + 4 + 4)
     assert stats.mean_reward == pytest.approx((1.0 - 1.0 + 1.0 - 0.5) / 4)
+
+
+def made(step: int, *updates: UpdateStats) -> Iteration:
+    return Iteration(step, tuple(Phase(update.phase, update=update) for update in updates))
+
+
+def sampled_at(version: int) -> RolloutGroup:
+    rollouts = tuple(replace(one, completion=replace(one.completion, version=version)) for one in LEMMAS.rollouts)
+    return replace(LEMMAS, rollouts=rollouts)
+
+
+def test_what_the_engine_says_of_an_update_is_known_once_it_is_settled() -> None:
+    teacher, _ = learner(LearnConfig(lr=0.5))
+
+    update = teacher.update("lemma", [LEMMAS])
+    (phase,) = teacher.settled(made(1, update)).phases
+
+    assert math.isnan(update.loss)
+    assert phase.update
+    assert (phase.update.grad_norm, phase.update.entropy, phase.update.ratio_max) == (1.0, 1.0, 0.0)
+    assert math.isfinite(phase.update.loss)
+
+
+def test_with_overlap_an_update_is_published_when_the_next_begins() -> None:
+    teacher, engine = learner(LearnConfig(truncate=2.0, overlap=True))
+    lags, versions, nothing = [], [], replace(LEMMAS, rollouts=LEMMAS.rollouts[:1])
+
+    for _ in range(4):
+        versions.append(engine.version)  # what is sampled now is of this one
+        lags.append(teacher.update("lemma", [sampled_at(engine.version)]).lag)
+    assert versions == [0, 0, 1, 2]
+    assert lags == [0, 1, 1, 1]
+
+    teacher.update("lift", [replace(nothing, rollouts=nothing.rollouts * 2)])
+    assert engine.version == 4
+    assert teacher.update("lemma", [sampled_at(engine.version)]).lag == 0
+    teacher.catch_up()
+    teacher.catch_up()
+    assert engine.version == 5
+
+
+def test_with_overlap_nobody_waits_for_an_update_before_the_next_begins() -> None:
+    done: list[str] = []
+
+    def told(name: str, answer: T) -> T:
+        done.append(name)
+        return answer
+
+    class Slow(ScriptedEngine):
+        """Says what is waited for."""
+
+        def optim_step(self, params: OptimParams) -> Future[OptimStats]:
+            answer = super().optim_step(params).result()
+            return Later(lambda: told("step", answer))
+
+        def publish(self) -> Future[int]:
+            answer = super().publish().result()
+            return Later(lambda: told(f"publish {answer}", answer))
+
+    teacher = Learner(Slow(lambda *_: ""), LearnConfig(truncate=2.0, overlap=True), temperature=1.0)
+    first = teacher.update("lemma", [LEMMAS])
+    assert done == []
+    teacher.update("lemma", [LEMMAS])
+    assert done == ["publish 1"]
+
+    assert teacher.settled(made(1, first)).phases[0].update
+    assert done == ["publish 1", "step"]
 
 
 def test_masked_rollouts_never_reach_the_engine() -> None:

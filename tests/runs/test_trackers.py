@@ -1,6 +1,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,25 @@ def test_what_belongs_to_an_iteration_is_told_together_when_the_next_begins_or_t
     assert base["goalposts/solved"] == 1.0
     assert (first["cost/all/seconds"], first["cost/lemma/seconds"], first["cost/memory_mb"]) == (7.0, 3.0, 30.0)
     assert tracker.closed
+
+
+def test_an_iteration_that_is_known_late_is_told_under_its_own_number_with_what_it_cost() -> None:
+    tracker = Remembering()
+    tracking = Tracking([tracker], ks=(1,))
+
+    for step in (1, 2, 3):
+        tracking.iteration(step, 3)
+        if step > 1:  # one behind
+            tracking.iterated(replace(ITERATION, step=step - 1))
+            tracking.signal("valid", step - 1, "")
+        tracking.measured(Measurement(step, "lemma", float(step), 10))
+    tracking.iterated(replace(ITERATION, step=3))
+    tracking.close()
+
+    assert [step for step, _ in tracker.told] == [1, 2, 3]
+    assert [values["cost/seconds_so_far"] for _, values in tracker.told] == [1.0, 3.0, 6.0]
+    assert [values.get("health/valid") for _, values in tracker.told] == [1.0, 2.0, None]
+    assert all("joint_update/update/entropy" in values for _, values in tracker.told)
 
 
 def test_what_was_spent_so_far_counts_earlier_lives_of_the_run() -> None:

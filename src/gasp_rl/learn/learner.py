@@ -1,18 +1,23 @@
 """Rollouts in, one optimizer step out. The only place where a loss is normalised."""
 
-from collections import Counter
+import math
+from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from statistics import fmean
 
 from gasp_rl.config import LearnConfig
 from gasp_rl.learn.advantages import Estimator, estimator
-from gasp_rl.policy.engine import Loss, OptimParams, Trainer, TrainItem
+from gasp_rl.policy.engine import Loss, OptimParams, OptimStats, StepStats, Trainer, TrainItem
 from gasp_rl.progress import PUBLISH, UPDATE, Observer, Silent
-from gasp_rl.rollout import Advantages, Role, RolloutGroup, UpdateStats
+from gasp_rl.rollout import Advantages, Iteration, Role, RolloutGroup, UpdateStats
 
 
 class Learner:
-    """Turns rollout groups into one update of the engine's weights and publishes them to the sampler."""
+    """Turns rollout groups into updates of the engine's weights and publishes them to the sampler: each at once or, with
+    `learn.overlap`, when the next update begins.
+    """
 
     def __init__(self, engine: Trainer, cfg: LearnConfig, temperature: float, observer: Observer | None = None) -> None:
         self._engine = engine
@@ -21,10 +26,16 @@ class Learner:
         self._temperature = temperature
         self._estimator = estimator(cfg.advantages, cfg.whiten)
         self._optim = OptimParams(lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay, grad_clip=cfg.grad_clip)
+        self._unpublished = False
+        """Whether the sampler lacks the last update."""
+        self._asked: deque[tuple[Future[StepStats], Future[OptimStats]]] = deque()
+        """Of each update that is not `settled` yet."""
 
     def update(self, phase: str, groups: Sequence[RolloutGroup], credit: Estimator | None = None) -> UpdateStats:
         """One update from all rollouts of a phase. Masked rollouts take no part at all; rollouts whose advantage is
         zero count in the denominator but are not run, since they add nothing to the gradient.
+
+        What only the engine can say of it is not a number until it is `settled`: it may be at work still.
         """
         self._observer.phase(phase, UPDATE)
         advantages = (credit or self._estimator)(groups)
@@ -32,8 +43,11 @@ class Learner:
         scored = [r for group in groups for r in group.rollouts if not r.masked]
         mean_reward = fmean(r.reward for r in scored) if scored else 0.0
         if not items:
+            self.catch_up()
             return UpdateStats(phase, 0, 0, mean_reward, 0.0, 0.0, 0.0, 0.0, True, _frozen(advantages))
 
+        newest = self._engine.version + self._unpublished
+        before = self._engine.publish() if self._unpublished else None
         loss = Loss(
             denominator(groups, self._cfg),
             self._cfg.clip_low,
@@ -42,22 +56,48 @@ class Learner:
             temperature=self._temperature,
         )
         self._observer.learning(sum(len(item.prompt) + len(item.completion) for item in items))
-        step = self._engine.forward_backward(items, loss).result()
-        optim = self._engine.optim_step(self._optim).result()
-        self._observer.phase(phase, PUBLISH)
-        self._engine.publish().result()
+        step, optim = self._engine.forward_backward(items, loss), self._engine.optim_step(self._optim)
+        self._asked.append((step, optim))
+        if before:
+            before.result()
+        self._unpublished = True
+        if not self._cfg.overlap:
+            optim.result()
+            self._observer.phase(phase, PUBLISH)
+            self.catch_up()
         return UpdateStats(
             phase=phase,
             rollouts=len(items),
-            tokens=step.tokens,
+            tokens=sum(len(item.completion) for item in items),
             mean_reward=mean_reward,
-            loss=step.loss,
-            grad_norm=optim.grad_norm,
-            entropy=step.entropy,
-            ratio_max=step.log_ratio_max,
-            skipped=optim.skipped,
+            loss=math.nan,
+            grad_norm=math.nan,
+            entropy=math.nan,
+            ratio_max=math.nan,
+            skipped=False,
             advantages=_frozen(advantages),
+            lag=newest - min(rollout.completion.version for rollout in scored),
         )
+
+    def catch_up(self) -> None:
+        """Have the sampler go on with all that was learned; waits for it."""
+        if self._unpublished:
+            self._engine.publish().result()
+            self._unpublished = False
+
+    def settled(self, iteration: Iteration) -> Iteration:
+        """The same with what the engine says of its updates; waits for them. Iterations come as they were made, each once."""
+        return replace(iteration, phases=tuple(replace(p, update=self._told(p.update)) for p in iteration.phases))
+
+    def _told(self, update: UpdateStats | None) -> UpdateStats | None:
+        if not (update and update.rollouts):
+            return update
+        asked_step, asked_optim = self._asked.popleft()
+        step, optim = asked_step.result(), asked_optim.result()
+        return replace(
+            update, loss=step.loss, grad_norm=optim.grad_norm, entropy=step.entropy, ratio_max=step.log_ratio_max,
+            skipped=optim.skipped,
+        )  # fmt: skip
 
 
 def train_items(

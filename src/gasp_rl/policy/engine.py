@@ -5,7 +5,7 @@ needs one clipped policy-gradient loss. The conformance suite in tests/conforman
 promises written here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -133,8 +133,30 @@ def finished(value: T) -> Future[T]:
     return future
 
 
+class Later(Future[T]):
+    """A future whose answer is fetched when it is first asked for: of an engine that works meanwhile."""
+
+    def __init__(self, fetch: Callable[[], T]) -> None:
+        super().__init__()
+        self._fetch: Callable[[], T] | None = fetch
+
+    def result(self, timeout: float | None = None) -> T:
+        if self._fetch is not None:
+            self.set_result(self._fetch())
+            self._fetch = None
+        return super().result(timeout)
+
+
 class Trainer(Protocol):
-    """What learns: accumulates gradients, steps, and hands the new weights to whatever samples."""
+    """What learns: accumulates gradients, steps, and hands the new weights to whatever samples.
+
+    What is asked for is done in that order, also where nobody waits for the answer.
+    """
+
+    @property
+    def version(self) -> int:
+        """How often weights were published."""
+        ...
 
     def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]: ...
 
@@ -180,9 +202,6 @@ class Engine(Answering, Trainer, Protocol):
 
     @property
     def lacks(self) -> frozenset[Lack]: ...
-
-    @property
-    def version(self) -> int: ...
 
     @property
     def digest(self) -> str:

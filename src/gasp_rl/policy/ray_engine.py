@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -21,12 +21,13 @@ from transformers import PreTrainedModel
 
 from gasp_rl.cluster import Call, Cluster, Room, Worker, own_address, together
 from gasp_rl.config import ModelConfig, RayConfig
-from gasp_rl.errors import EngineError, WorkerLostError
+from gasp_rl.errors import EngineError, GaspError, WorkerLostError
 from gasp_rl.policy import llama
 from gasp_rl.policy.dealing import deal_items, deal_requests
 from gasp_rl.policy.engine import (
     Answering,
     Lack,
+    Later,
     Loss,
     OptimParams,
     OptimStats,
@@ -52,6 +53,8 @@ LOSSES: Final = 3
 """Samplers that may be lost over one call before we give up: what they are asked may be what kills them."""
 
 R = TypeVar("R")
+S = TypeVar("S")
+P = ParamSpec("P")
 Note: TypeAlias = Callable[[str], None]
 Weights: TypeAlias = dict[str, NDArray[np.float32]]
 """Those that learn, by name."""
@@ -75,6 +78,7 @@ class LearnerProcess:
         self._config = ModelConfig()
         self._meeting: Meeting | None = None
         self._learner: ShardedLearner | None = None
+        self._gathered: Weights = {}
 
     def convene(self, seconds: float) -> tuple[str, int]:
         """Address and port where the others find this one, the first."""
@@ -113,8 +117,14 @@ class LearnerProcess:
     def optim_step(self, params: OptimParams) -> OptimStats:
         return self._share.optim_step(params)
 
-    def weights(self) -> Weights:
-        return {name: weight.numpy() for name, weight in self._share.weights().items()}
+    def gather(self) -> None:
+        """Bring the shares of all weights that learn together, at the first."""
+        self._gathered = {name: weight.numpy() for name, weight in self._share.weights().items()}
+
+    def gathered(self) -> Weights:
+        """What was, to be handed on."""
+        found, self._gathered = self._gathered, {}
+        return found
 
     def digest(self) -> str:
         return digest_of(sorted(self._share.all_weights().items()))
@@ -344,8 +354,11 @@ class RayEngine:
         """
         self._ray = ray
         self._version = 0
-        self._stale = False
-        """Whether the weights have moved since they were published."""
+        self._steps: list[Future[OptimStats]] = []
+        """Since the weights were published."""
+        self._await: Callable[[], object] = _nothing
+        """Waits for all that the learners were asked."""
+        self._published: Future[int] = finished(0)
         gpus = 0 if config.device == "cpu" or (config.device == "auto" and not cluster.gpus) else 1
         room = Room(1, gpus / 2 if ray.colocate else gpus)
         count = max(ray.learners, ray.samplers) if ray.colocate else ray.learners + ray.samplers
@@ -398,60 +411,61 @@ class RayEngine:
     @property
     def digest(self) -> str:
         """As `LocalEngine.digest`."""
-        return self._together([one.call(LearnerProcess.digest) for one in self._learners])[0]
+        return self._all(LearnerProcess.digest).result()[0]
 
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
         require_answerable(requests, self.context)
+        self._published.result()
         return self._samplers.sample(requests)
 
     def logprobs(self, items: Sequence[TrainItem], temperature: float = 1.0) -> Future[list[list[float]]]:
         require_prompts(items)
         shares = deal_items(items, len(self._learners))
-        found: list[list[float]] = [[] for _ in items]
-        parts = self._together(
-            [
-                one.call(LearnerProcess.logprobs, [items[place] for place in share], temperature)
-                for one, share in zip(self._learners, shares, strict=True)
-            ]
-        )
-        for share, part in zip(shares, parts, strict=True):
-            for place, logprobs in zip(share, part, strict=True):
-                found[place] = logprobs
-        return finished(found)
+
+        def joined(parts: list[list[list[float]]]) -> list[list[float]]:
+            found: list[list[float]] = [[] for _ in items]
+            for share, part in zip(shares, parts, strict=True):
+                for place, logprobs in zip(share, part, strict=True):
+                    found[place] = logprobs
+            return found
+
+        calls = [
+            one.call(LearnerProcess.logprobs, [items[place] for place in share], temperature)
+            for one, share in zip(self._learners, shares, strict=True)
+        ]
+        return self._later(calls, joined)
 
     def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]:
         require_learnable(items)
-        parts = self._together(
-            [
-                one.call(LearnerProcess.forward_backward, [items[place] for place in share], loss)
-                for one, share in zip(self._learners, deal_items(items, len(self._learners)), strict=True)
-            ]
-        )
-        return finished(_joined(parts))
+        calls = [
+            one.call(LearnerProcess.forward_backward, [items[place] for place in share], loss)
+            for one, share in zip(self._learners, deal_items(items, len(self._learners)), strict=True)
+        ]
+        return self._later(calls, _joined)
 
     def optim_step(self, params: OptimParams) -> Future[OptimStats]:
-        stats = self._together([one.call(LearnerProcess.optim_step, params) for one in self._learners])[0]
-        self._stale = self._stale or not stats.skipped
-        return finished(stats)
+        calls = [one.call(LearnerProcess.optim_step, params) for one in self._learners]
+        self._steps.append(self._later(calls, lambda stats: stats[0]))
+        return self._steps[-1]
 
     def publish(self) -> Future[int]:
+        """What the learners are asked after this they begin before the samplers have the weights."""
         self._version += 1
-        self._publish()
-        return finished(self._version)
+        return self._publish()
 
     def save(self, path: Path) -> None:
         """The same files as those of `LocalEngine`, written where the first learner is."""
-        if self._stale:
+        if not all(step.result().skipped for step in self._steps):
             raise EngineError(f"cannot save to {path}: weights have moved since version {self._version}; publish first")
-        self._together([one.call(LearnerProcess.save, path.absolute(), self._version) for one in self._learners])
+        self._all(LearnerProcess.save, path.absolute(), self._version).result()
         _require_here(path)
 
     def load(self, path: Path) -> None:
-        self._version = self._together([one.call(LearnerProcess.load, path.absolute()) for one in self._learners])[0]
-        self._publish()
+        self._version = self._all(LearnerProcess.load, path.absolute()).result()[0]
+        self._publish().result()
 
     def export_hf(self, path: Path) -> None:
-        self._together([one.call(LearnerProcess.export, path.absolute()) for one in self._learners])
+        self._all(LearnerProcess.export, path.absolute()).result()
         _require_here(path)
 
     @contextmanager
@@ -459,7 +473,7 @@ class RayEngine:
         """The model as it was before it learned; meanwhile this engine does not sample."""
         self._samplers.reset()
         yield self
-        self._publish()
+        self._publish().result()
 
     def close(self) -> None:
         for learner in self._learners:
@@ -468,14 +482,45 @@ class RayEngine:
             sampler.kill()
         self._places.give_back()
 
-    def _publish(self) -> None:
-        calls = [one.call(LearnerProcess.weights) for one in self._learners]
-        self._together(calls)
-        self._samplers.publish(calls[0].handed_on, self._version)
-        self._stale = False
+    def _publish(self) -> Future[int]:
+        version, self._steps = self._version, []
+        calls = [one.call(LearnerProcess.gather) for one in self._learners]
+        weights = self._learners[0].call(LearnerProcess.gathered).handed_on
 
-    def _together(self, calls: Sequence[Call[R]]) -> list[R]:
-        return together(calls, self._ray.answer_seconds)
+        def handed_over(_: list[None]) -> int:
+            self._samplers.publish(weights, version)
+            return version
+
+        self._published = self._later(calls, handed_over)
+        return self._published
+
+    def _all(
+        self, method: Callable[Concatenate[LearnerProcess, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[list[R]]:
+        """Have all learners do the same."""
+        return self._later([one.call(method, *args, **kwargs) for one in self._learners], lambda found: found)
+
+    def _later(self, calls: Sequence[Call[R]], joined: Callable[[list[R]], S]) -> Future[S]:
+        """The answer of all learners together. What they were asked before is looked at first: its failure would be the
+        cause of this one's.
+        """
+        before = self._await
+
+        def fetch() -> S:
+            try:
+                before()
+                return joined(together(calls, self._ray.answer_seconds))
+            except GaspError:
+                self._await = _nothing  # it is told: what is asked from here on stands for itself
+                raise
+
+        future = Later(fetch)
+        self._await = future.result
+        return future
+
+
+def _nothing() -> None:
+    pass
 
 
 def _joined(parts: Sequence[StepStats]) -> StepStats:

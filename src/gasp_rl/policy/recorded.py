@@ -1,6 +1,7 @@
 """A model that only says and learns what a journal says it did: a step made again without weights."""
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
@@ -42,15 +43,20 @@ class RecordedTrainer:
     """Answers each update with the figures of the one that was made then, whatever it is given to learn."""
 
     def __init__(self) -> None:
-        self._coming: Iterator[UpdateStats] = iter(())
+        self._coming: deque[UpdateStats] = deque()
         self._update: UpdateStats | None = None
+
+    @property
+    def version(self) -> int:
+        """As far ahead of what was sampled, which is of version 0, as it was then."""
+        return self._coming[0].lag if self._coming else 0
 
     def turn_to(self, updates: Sequence[UpdateStats]) -> None:
         """Forget what was, and answer the next updates with these. One that had nothing to learn from was never asked."""
-        self._coming = iter([update for update in updates if update.rollouts])
+        self._coming = deque(update for update in updates if update.rollouts)
 
     def forward_backward(self, items: Sequence[TrainItem], loss: Loss) -> Future[StepStats]:
-        self._update = next(self._coming, None)
+        self._update = self._coming.popleft() if self._coming else None
         tokens = sum(len(item.completion) for item in items)
         if self._update is None:
             return finished(StepStats(math.nan, tokens, math.nan, math.nan, math.nan))

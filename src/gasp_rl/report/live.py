@@ -99,6 +99,7 @@ class LiveView:
         self._begun = clock()
         self._first_iteration = 0.0
         self._step = 0
+        self._iterated = 0
         self._steps = 0
         self._phase = "starting"
         self._done, self._total = 0, 0
@@ -158,6 +159,7 @@ class LiveView:
         pass
 
     def iterated(self, iteration: Iteration) -> None:
+        self._iterated = iteration.step
         for stats in (phase.update for phase in iteration.phases if phase.update):
             if stats.skipped and stats.rollouts:
                 self.note(f"{stats.phase}: the update was skipped, its gradient was not finite")
@@ -172,7 +174,7 @@ class LiveView:
     def signal(self, name: str, value: float, alarm: str) -> None:
         if alarm:
             self._close_iteration()
-            self._say(Text(f"{_when(self._step)}{alarm}", "yellow"))
+            self._say(Text(f"{_when(self._iterated)}{alarm}", "yellow"))
 
     def note(self, text: str) -> None:
         self._say(Text(one_line(text, 400)))

@@ -76,6 +76,17 @@ class Pilot:
         self.decided += made
         return made
 
+    def goes_on(self, step: int) -> bool:
+        """Whether the next iteration begins while this one is still being learned from, with `learn.overlap`: nothing is to be
+        evaluated, saved or decided between them.
+        """
+        config = self._config
+        budget, health = config.budget, config.health
+        acting = {getattr(health, signal).action for signal in Signal} & {"stop", "switch"}
+        decides = acting or any((budget.tokens, budget.training_tokens, budget.seconds, budget.training_seconds))
+        waits = step >= config.steps or decides or self.evaluation_due(step) or self.checkpoint_due(step)
+        return config.learn.overlap and not waits
+
     def evaluation_due(self, step: int) -> bool:
         """Whether the model is evaluated after this iteration: every so many, or after another share of the budget."""
         cfg = self._config.evaluate

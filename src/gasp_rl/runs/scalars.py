@@ -94,3 +94,4 @@ def _of_update(update: UpdateStats) -> Iterator[tuple[str, float]]:
     yield "update/grad_norm", update.grad_norm
     yield "update/entropy", update.entropy
     yield "update/log_ratio_max", update.ratio_max
+    yield "update/lag", float(update.lag)

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -179,12 +180,15 @@ class Tracking(Silent):
         for measurement in past:
             self._count(measurement)
         self._step = 0
+        self._iterated = 0
+        """The newest iteration that is known as a whole."""
         self._begun = False
-        self._values: Scalars = {}
+        self._values: defaultdict[int, Scalars] = defaultdict(dict)
+        """By step. With `learn.overlap` an iteration begins before the last one is known."""
         self._measured: list[Measurement] = []
 
     def iteration(self, step: int, steps: int) -> None:
-        self._pass_on()
+        self._pass_on(self._iterated)
         self._begun = True
         self._step = step
 
@@ -192,22 +196,23 @@ class Tracking(Silent):
         self._begun = True
 
     def iterated(self, iteration: Iteration) -> None:
-        self._values |= scalars.of_iteration(iteration)
+        self._iterated = iteration.step
+        self._values[iteration.step] |= scalars.of_iteration(iteration)
 
     def signal(self, name: str, value: float, alarm: str) -> None:
-        self._values[f"health/{name}"] = value
-        self._values["health/alarms"] = self._values.get("health/alarms", 0.0) + bool(alarm)
+        values = self._values[self._iterated]
+        values[f"health/{name}"] = value
+        values["health/alarms"] = values.get("health/alarms", 0.0) + bool(alarm)
 
     def evaluation(self, evaluation: Evaluation) -> None:
         if self._begun:  # else it is told of the past
-            self._values |= scalars.of_evaluation(evaluation, self._ks)
+            self._values[self._step] |= scalars.of_evaluation(evaluation, self._ks)
 
     def measured(self, measurement: Measurement) -> None:
         self._measured.append(measurement)
-        self._count(measurement)
 
     def close(self) -> None:
-        self._pass_on()
+        self._pass_on(self._step)
         for tracker in self._trackers:
             tracker.close()
 
@@ -215,13 +220,22 @@ class Tracking(Silent):
         self._seconds += measurement.seconds
         self._tokens += measurement.tokens
 
-    def _pass_on(self) -> None:
-        values = self._values | scalars.of_measurements(self._measured)
-        if self._measured:
+    def _pass_on(self, last: int) -> None:
+        """All that is known of the iterations up to this one."""
+        for step in sorted({*self._values, *(m.step for m in self._measured)}):
+            if step <= last:
+                self._tell(step)
+
+    def _tell(self, step: int) -> None:
+        measured = [m for m in self._measured if m.step == step]
+        self._measured = [m for m in self._measured if m.step != step]
+        values = self._values.pop(step, {}) | scalars.of_measurements(measured)
+        for measurement in measured:
+            self._count(measurement)
+        if measured:
             values["cost/seconds_so_far"] = self._seconds
             values["cost/tokens_so_far"] = float(self._tokens)
-        self._values, self._measured = {}, []
         if values:
             finite = {name: value for name, value in values.items() if math.isfinite(value)}
             for tracker in self._trackers:
-                tracker.log(self._step, finite)
+                tracker.log(step, finite)
