@@ -233,7 +233,7 @@ def plan(asked: Planning) -> None:
     memory = memory_plan(config, resources)
     print(visible(planned.memory_text(config, memory, width)), end="\n\n")
     if asked.rates is None:
-        print(planned.unknown_times(Path("runs") / "rates", width))
+        print(planned.unknown_times("runs/rates", width))
         return
 
     found = planning.measured(asked.rates, config, on_cpu=memory.device == "cpu")

@@ -38,18 +38,24 @@ def measured(run: Path, config: RunConfig, *, on_cpu: bool) -> Measured:
             f"--rates must be of one learner and one sampler, {run} had {began.ray.learners} and {began.ray.samplers}: run two "
             "iterations with --ray.learners 1 --ray.samplers 1, or with --engine local"
         )
-    training = [m for m in measurements if m.training]
-    iterations = sum(m.phase == RECORD for m in training)
+    iterations = sum(m.training and m.phase == RECORD for m in measurements)
     if not iterations:
         raise RunError(f"{run} has no iteration yet: let it do one or two, then plan with --rates {run}")
-    cores = max(m.cores for m in training)
-    if not cores:
+    if not any(m.cores for m in measurements):
         raise RunError(f"{run} was measured by an older gasp-rl, without what a plan needs: run two iterations again")
+    work = work_of(began, measurements, journal, on_cpu=on_cpu)
+    return Measured(str(run), began.engine, iterations, work, tuple(_others(began, config)))
 
+
+def work_of(config: RunConfig, measurements: Sequence[Measurement], journal: Journal, *, on_cpu: bool) -> Work:
+    """What a run with these settings, of one iteration at the least, had to do."""
+    training = [m for m in measurements if m.training]
+    iterations = sum(m.phase == RECORD for m in training)
+    cores = max(m.cores for m in training)
     evaluations = [m for m in measurements if m.phase == EVALUATE]
     checkpoints = [m.seconds for m in measurements if m.phase == CHECKPOINT]
-    hosts = began.ray.sandboxes if began.engine == "ray" and began.ray.sandboxes else 1
-    work = Work(
+    hosts = config.ray.sandboxes if config.engine == "ray" and config.ray.sandboxes else 1
+    return Work(
         iteration=tuple(
             _stage([m for m in training if m.phase == name], iterations)
             for name in dict.fromkeys(m.phase for m in training)
@@ -58,10 +64,9 @@ def measured(run: Path, config: RunConfig, *, on_cpu: bool) -> Measured:
         laps=tuple(_stage([m], 1) for m in (*training, *evaluations)),
         goalposts=_goalposts(journal),
         checkpoint=sum(checkpoints) / len(checkpoints) if checkpoints else 0.0,
-        workers=hosts * (began.sandbox.workers or cores),
+        workers=hosts * (config.sandbox.workers or cores),
         shared_cores=cores if on_cpu else 0,
     )
-    return Measured(str(run), began.engine, iterations, work, tuple(_others(began, config)))
 
 
 def traffic_of(config: RunConfig, memory: MemoryPlan, link: float, network: float) -> Traffic:

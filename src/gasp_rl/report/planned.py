@@ -107,7 +107,7 @@ def _machine(machine: Machine, config: RunConfig, width: int) -> Iterator[str]:
         yield from _wrapped(said, width, "    ", "    ")
 
 
-def unknown_times(out: Path, width: int) -> str:
+def unknown_times(out: str, width: int) -> str:
     """Where nothing was measured."""
     return "\n".join(
         _wrapped(
@@ -126,7 +126,7 @@ def times_text(found: Measured, traffic: Traffic, to: Arrangement, devices: Sequ
         *_rates(found, traffic, width), "",
         f"Seconds of an iteration with {_who(to)}:", *_phases(work, traffic, to), "",
         "Seconds of an iteration with more devices or fewer"
-        + (":" if to.colocated else ", divided as is best:"),
+        + (":" if to.colocated else ", divided as is best, to learn + to sample:"),
         *_scaled(work, traffic, to, devices), "",
         *_wrapped(_caveat(work, traffic, to), width),
     ])  # fmt: skip
@@ -168,12 +168,12 @@ def _phases(work: Work, traffic: Traffic, to: Arrangement) -> list[str]:
 
 def _scaled(work: Work, traffic: Traffic, like: Arrangement, devices: Sequence[int]) -> list[str]:
     one = altogether(work, work.iteration, traffic, best_division(1, work, traffic, like)).total
-    rows = [["devices", "learn + sample", "sampling", "programs", "update", "transfer", "all", "speed", "most is"]]
+    rows = [["devices", "sampling", "programs", "update", "transfer", "all", "speed", "most"]]
     for count in devices:
         way = best_division(count, work, traffic, like)
         times = altogether(work, work.iteration, traffic, way)
-        who = "both" if way.colocated else f"{way.learners} + {way.samplers}"
-        rows.append([str(count), who, *_cells(times), f"{one / times.total:.2f}x", times.bottleneck])
+        who = str(count) if way.colocated else f"{count} = {way.learners} + {way.samplers}"
+        rows.append([who, *_cells(times), f"{one / times.total:.2f}x", times.bottleneck])
     return aligned(rows)
 
 
