@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gasp_rl.config import CheckpointConfig, EvaluateConfig, RayConfig, RunConfig
+from gasp_rl.config import CheckpointConfig, EvaluateConfig, LoraConfig, RayConfig, RunConfig
 from gasp_rl.errors import ConfigError, RunError
 from gasp_rl.plan import amounts_of, arrangement_of, measured
 from gasp_rl.recipes import demo
@@ -60,10 +60,18 @@ def test_settings_that_decide_how_much_there_is_to_do_are_named_where_they_diffe
     assert found.others == ("sampling.max_tokens 200, planned 99",)
 
 
+def test_a_run_of_several_processes_says_who_did_the_work(tmp_path: Path) -> None:
+    several = replace(demo(), engine="ray", ray=RayConfig(learners=2, samplers=3, sandboxes=2))
+
+    found = measured(write(tmp_path / "several", several), demo(), on_cpu=True)
+
+    assert (found.work.learners, found.work.samplers, found.work.workers) == (2, 3, 8)
+
+
 def test_a_run_that_cannot_tell_is_refused(tmp_path: Path) -> None:
-    several = replace(demo(), engine="ray", ray=RayConfig(learners=2))
-    with pytest.raises(ConfigError, match=r"of one learner and one sampler, .* had 2 and 1: run two iterations with"):
-        measured(write(tmp_path / "several", several), demo(), on_cpu=True)
+    service = replace(demo(), engine="tinker", model=replace(demo().model, lora=LoraConfig(8)))
+    with pytest.raises(ConfigError, match="at a service"):
+        measured(write(tmp_path / "service", service), demo(), on_cpu=True)
     with pytest.raises(RunError, match="no iteration yet"):
         measured(write(tmp_path / "young", demo(), LAPS[:2]), demo(), on_cpu=True)
     old = tuple(Measurement(lap.step, lap.phase, lap.seconds) for lap in LAPS)

@@ -49,7 +49,9 @@ def stages(draw: st.DrawFn) -> Stage:
 def works(draw: st.DrawFn) -> Work:
     found = draw(st.lists(stages(), min_size=1, max_size=4))
     workers = draw(st.integers(1, 8))
-    return Work(tuple(found), workers=workers, shared_cores=draw(st.sampled_from([0, workers])))
+    shared = draw(st.sampled_from([0, workers]))
+    hands = st.integers(1, 4)
+    return Work(tuple(found), learners=draw(hands), samplers=draw(hands), workers=workers, shared_cores=shared)
 
 
 def seconds_of(work: Work, to: Arrangement, traffic: Traffic = FREE) -> float:
@@ -57,8 +59,8 @@ def seconds_of(work: Work, to: Arrangement, traffic: Traffic = FREE) -> float:
 
 
 @given(works())
-def test_one_device_takes_what_was_measured(work: Work) -> None:
-    to = Arrangement(workers=work.workers)
+def test_those_who_did_the_work_take_what_was_measured(work: Work) -> None:
+    to = work.measured
 
     assert seconds_of(work, to) == pytest.approx(sum(stage.seconds for stage in work.iteration), abs=1e-6)
     for stage in work.iteration:
@@ -106,8 +108,9 @@ def test_no_arrangement_is_faster_than_what_cannot_be_shared(work: Work, learner
 
     for stage in work.iteration:
         times = predicted(work, stage, FREE, to)
-        assert times.sampling >= stage.sampling * max(paced.serial_share(stage), 1 / samplers) * (1 - 1e-9)
-        assert times.update >= stage.update / learners * (1 - 1e-9)
+        assert times.sampling >= stage.sampling * paced.serial_share(stage, stage.share(work.samplers)) * (1 - 1e-9)
+        assert times.sampling >= stage.sampling / samplers * (1 - 1e-9)
+        assert times.update == pytest.approx(stage.update * work.learners / learners)
         assert min(times.sampling, times.programs + 1e-6, times.update, times.transfer) >= 0
 
 

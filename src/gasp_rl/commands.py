@@ -79,8 +79,8 @@ class Train:
 class Planning:
     config: Config
     rates: Annotated[Path | None, arg(metavar="RUN")] = None
-    """An earlier run of this recipe on one device, two iterations of it: times are reckoned from what it was measured to
-    take."""
+    """An earlier run of this recipe, two iterations on one device or as few as it fits: times are reckoned from what it was
+    measured to take."""
     device_memory_gb: float = 0.0
     """Of each device that it will run on, 10^9 bytes; by default what is free on this machine's."""
     host_memory_gb: float = 0.0
@@ -96,8 +96,13 @@ class Planning:
     cost_per_device_hour: float = 0.0
 
     def __post_init__(self) -> None:
+        ours = self.config.engine != "tinker"
+        require(
+            ours, "engine", "local or ray: what a service needs for the model is its own affair", self.config.engine
+        )
         require(self.machines >= 1, "machines", "at least 1", self.machines)
-        require(all(n >= 1 for n in self.devices), "devices", "1 or more each", self.devices)
+        some = bool(self.devices) and min(self.devices) >= 1
+        require(some, "devices", "one or more, each 1 or more", self.devices)
         speeds = ("link_gb_per_second", "network_gb_per_second")
         for name in ("device_memory_gb", "host_memory_gb", *speeds, "cost_per_device_hour"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))

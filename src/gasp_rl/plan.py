@@ -1,4 +1,4 @@
-"""How long a recipe will take, from what an earlier run of it on one device was measured to take."""
+"""How long a recipe will take, from what an earlier run of it on few devices was measured to take."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ AMOUNT = ("recipe", "gasp", "azr", "rlvr", "model", "problems", "firewall", "sam
 
 
 def measured(run: Path, config: RunConfig, *, on_cpu: bool) -> Measured:
-    """What a run of one learner and one sampler was measured to take; `on_cpu`: its model was where its programs were.
+    """What a run was measured to take; `on_cpu`: its model was where its programs were.
 
     RunError or ConfigError where that cannot be said.
     """
@@ -33,10 +33,9 @@ def measured(run: Path, config: RunConfig, *, on_cpu: bool) -> Measured:
     if journal.started is None:
         raise RunError(f"{run} has not begun: there is nothing to plan from")
     began = journal.started.config
-    if began.engine == "ray" and (began.ray.learners, began.ray.samplers) != (1, 1):
+    if began.engine == "tinker":
         raise ConfigError(
-            f"--rates must be of one learner and one sampler, {run} had {began.ray.learners} and {began.ray.samplers}: run two "
-            "iterations with --ray.learners 1 --ray.samplers 1, or with --engine local"
+            f"{run} had its model at a service, whose devices nobody here knows: take a run with --engine local"
         )
     iterations = sum(m.training and m.phase == RECORD for m in measurements)
     if not iterations:
@@ -64,6 +63,8 @@ def work_of(config: RunConfig, measurements: Sequence[Measurement], journal: Jou
         laps=tuple(_stage([m], 1) for m in (*training, *evaluations)),
         goalposts=_goalposts(journal),
         checkpoint=sum(checkpoints) / len(checkpoints) if checkpoints else 0.0,
+        learners=config.ray.learners if config.engine == "ray" else 1,
+        samplers=config.ray.samplers if config.engine == "ray" else 1,
         workers=hosts * (config.sandbox.workers or cores),
         shared_cores=cores if on_cpu else 0,
     )

@@ -1,15 +1,15 @@
-"""How long an iteration takes with more devices, from what one was measured to take. Values in, values out; no speed is invented.
+"""How long an iteration takes with more devices, from what few were measured to take. Values in, values out; no speed is invented.
 
 A run is a sequence of stages, one after the other: sampling, with programs run beside it, then an update, then publishing.
 
 *Sampling.* Tokens of one completion come one after the other, on however many devices; different prompts are shared. By
 least squares of relative errors over all that was measured, seconds = a * tokens + b * longest, with neither below 0 (`longest`: tokens of the longest
-completion of each round, added up). That says which share of a stage's time, e = b * longest / (a * tokens + b * longest),
-stays as it is. With S samplers the rest is divided by prompts, whose length nobody knows beforehand, so one sampler has more
+completion of each round, added up; `tokens`: of the sampler that had most). That says which share of a stage's time,
+e = b * longest / (a * tokens + b * longest), stays as it is. With S samplers the rest is divided by prompts, whose length nobody knows beforehand, so one sampler has more
 to do than the mean: for R prompts a round whose tokens differ by a coefficient of variation c,
 
     share(S) = 1/S + c * sqrt(2 ln S / (S R)), at least 1/R, at most 1
-    sampling(S) = measured * (e + (1 - e) * share(S))
+    sampling(S) = measured * (e + (1 - e) * share(S) / share(measured S))
 
 (the largest of S normal sums is about sqrt(2 ln S) standard deviations above their mean).
 
@@ -20,7 +20,7 @@ least, and with more workers W that part of `rest` shrinks likewise:
 
 On one machine whose processors also hold the model there is a third bound: all of their work / cores.
 
-*Update.* Items are dealt by their tokens, which are known, so learners have nearly the same: update / L, and on top of it
+*Update.* Items are dealt by their tokens, which are known, so learners have nearly the same: update * (measured L) / L, and on top of it
 what FSDP2 sends, if a link's speed is known: for each micro-batch every weight is gathered twice in the type of the
 arithmetic and its gradient summed once in float32, (L-1)/L of each.
 
@@ -40,7 +40,7 @@ CLOCK = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What was measured with one learner and one sampler."""
+    """What was measured, by few learners and samplers."""
 
     name: str
     seconds: float
@@ -62,6 +62,12 @@ class Stage:
     learned: float = 0.0
     """Tokens that the update ran over."""
     programs_run: float = 0.0
+
+    def share(self, samplers: int) -> float:
+        """Of the tokens, that the one of so many samplers has who has most."""
+        mean = self.tokens / self.prompts if self.prompts else 0.0
+        each_round = self.prompts / self.rounds if self.rounds else self.prompts
+        return busiest(each_round, self.spread / mean if mean else 0.0, samplers)
 
     @property
     def rest(self) -> float:
@@ -139,19 +145,24 @@ class Pace:
     shared: float
     serial: float
 
-    def serial_share(self, stage: Stage) -> float:
-        serial, shared = self.serial * stage.longest, self.shared * stage.tokens
+    def serial_share(self, stage: Stage, share: float = 1.0) -> float:
+        """Where one sampler had this share of the tokens."""
+        serial, shared = self.serial * stage.longest, self.shared * stage.tokens * share
         return serial / (serial + shared) if serial + shared > 0 else 0.0
 
 
-def pace(stages: Iterable[Stage]) -> Pace:
-    """By least squares of relative errors over these stages, neither below 0.
+def pace(stages: Iterable[Stage], samplers: int = 1) -> Pace:
+    """Of stages that so many samplers had part in. By least squares of relative errors over these stages, neither below 0.
 
     >>> found = pace([Stage("a", 3, 3.0, tokens=100, longest=10), Stage("b", 5, 5.0, tokens=200, longest=10)])
     >>> round(found.shared, 6), round(found.serial, 6)
     (0.02, 0.1)
     """
-    rows = [(s.tokens / s.sampling, s.longest / s.sampling, 1.0) for s in stages if s.tokens and s.sampling >= CLOCK]
+    rows = [
+        (s.tokens * s.share(samplers) / s.sampling, s.longest / s.sampling, 1.0)
+        for s in stages
+        if s.tokens and s.sampling >= CLOCK
+    ]
     xx, yy = sum(x * x for x, _, _ in rows), sum(y * y for _, y, _ in rows)
     xy, xt, yt = (sum(u * v for u, v in pairs) for pairs in (
         [(x, y) for x, y, _ in rows], [(x, t) for x, _, t in rows], [(y, t) for _, y, t in rows],
@@ -192,14 +203,21 @@ class Work:
     """Share of an evaluation's tokens that were drawn for goalposts."""
     checkpoint: float = 0.0
     """Seconds of one."""
+    learners: int = 1
+    """That did it."""
+    samplers: int = 1
     workers: int = 1
     """Programs that were run at a time."""
     shared_cores: int = 0
     """Of the processors that both model and programs ran on; 0: the model was elsewhere."""
 
     @property
+    def measured(self) -> Arrangement:
+        return Arrangement(self.learners, self.samplers, self.learners == self.samplers == 1, self.workers)
+
+    @property
     def pace(self) -> Pace:
-        return pace(self.laps or (*self.iteration, *self.evaluation))
+        return pace(self.laps or (*self.iteration, *self.evaluation), self.samplers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +233,10 @@ class Measured:
 
 
 def predicted(work: Work, stage: Stage, traffic: Traffic, to: Arrangement) -> Times:
-    """What a stage of this work takes there. With one of each, what was measured."""
-    mean = stage.tokens / stage.prompts if stage.prompts else 0.0
-    each_round = stage.prompts / stage.rounds if stage.rounds else stage.prompts
-    share = busiest(each_round, stage.spread / mean if mean else 0.0, to.samplers)
-    serial = work.pace.serial_share(stage)
-    sampling = stage.sampling * (serial + (1 - serial) * share)
+    """What a stage of this work takes there. With those who did it, what was measured."""
+    share = stage.share(work.samplers)
+    serial = work.pace.serial_share(stage, share)
+    sampling = stage.sampling * (serial + (1 - serial) * stage.share(to.samplers) / share)
 
     own = stage.sampling + stage.rest
     fewer = min(1.0, work.workers / to.workers)
@@ -232,13 +248,13 @@ def predicted(work: Work, stage: Stage, traffic: Traffic, to: Arrangement) -> Ti
     return Times(
         sampling=sampling,
         programs=max(bounds) - sampling,
-        update=stage.update / to.learners,
-        transfer=stage.publish + _sent(stage, traffic, to),
+        update=stage.update * work.learners / to.learners,
+        transfer=stage.publish + max(0.0, _sent(stage, traffic, to) - _sent(stage, traffic, work.measured)),
     )
 
 
 def _sent(stage: Stage, traffic: Traffic, to: Arrangement) -> float:
-    """Seconds that an update and its publication spend on the way, beyond what one device was measured to."""
+    """Seconds that an update and its publication spend on the way between devices."""
     speed = traffic.network if to.machines > 1 else traffic.link
     found = 0.0
     if stage.update and speed and to.learners > 1:

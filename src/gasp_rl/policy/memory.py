@@ -48,6 +48,7 @@ class Shape:
     """Parameters of the largest layer, all its matrices together."""
     rest: int
     """Parameters outside the layers: embedding, head, last norm."""
+    vocabulary: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def shape_of(path: str) -> Shape:
         tables=sum(tables.values()) if llama.supports(model) else 0,
         block=max(sizes, default=0),
         rest=parameters - sum(sizes),
+        vocabulary=config.vocab_size,
     )
 
 
@@ -195,7 +197,7 @@ def _micro_batch(shape: Shape, setup: Setup, device: torch.device, dtype: torch.
         kept = shape.layers * layer
         how = f"{shape.layers} layers × {layer:,}"
     yield Term(Part.ACTIVATIONS, tokens * (kept + mask), f"{tokens:,} tokens × ({how}, {mask:,} of a mask) bytes")
-    yield _term(Part.LOGITS, 3 * FLOAT, LOGITS, "logits at a time")
+    yield _term(Part.LOGITS, 3 * FLOAT, min(LOGITS, tokens * shape.vocabulary), "logits at a time")
 
 
 def _term(part: Part, each: int, count: int, noun: str = "parameters", share: int = 1) -> Term:

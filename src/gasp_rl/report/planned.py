@@ -113,7 +113,7 @@ def unknown_times(out: str, width: int) -> str:
         _wrapped(
             "Time and cost: not known. Tokens sampled and learned per second, programs run per second and weights published "
             "per second are those of your device, so they are measured, not guessed: let this recipe do two iterations on "
-            f"one device (--steps 2 --out {out}), then plan again with --rates {out}.",
+            f"one device, or as few as it fits (--steps 2 --out {out}), then plan again with --rates {out}.",
             width,
         )
     )
@@ -125,8 +125,7 @@ def times_text(found: Measured, traffic: Traffic, to: Arrangement, devices: Sequ
     return "\n".join([
         *_rates(found, traffic, width), "",
         f"Seconds of an iteration with {_who(to)}:", *_phases(work, traffic, to), "",
-        "Seconds of an iteration with more devices or fewer"
-        + (":" if to.colocated else ", divided as is best, to learn + to sample:"),
+        "With more devices or fewer" + (":" if to.colocated else ", divided as is best (to learn + to sample):"),
         *_scaled(work, traffic, to, devices), "",
         *_wrapped(_caveat(work, traffic, to), width),
     ])  # fmt: skip
@@ -147,7 +146,8 @@ def _rates(found: Measured, traffic: Traffic, width: int) -> list[str]:
             (4e-6 * traffic.learned * publications / publish if publish else 0, "MB of weights published"),
         ) if rate
     ]  # fmt: skip
-    source = f"{found.run}, {plural(found.iterations, 'iteration')}, one device, engine {found.engine}"
+    who = _who(found.work.measured)
+    source = f"{found.run}, {plural(found.iterations, 'iteration')}, engine {found.engine}, {who}"
     lines = _wrapped(f"Time, from what was measured ({source}). Per second: {'; '.join(known)}.", width)
     if found.others:
         named = "; ".join(found.others[:SETTINGS_NAMED])
@@ -167,7 +167,8 @@ def _phases(work: Work, traffic: Traffic, to: Arrangement) -> list[str]:
 
 
 def _scaled(work: Work, traffic: Traffic, like: Arrangement, devices: Sequence[int]) -> list[str]:
-    one = altogether(work, work.iteration, traffic, best_division(1, work, traffic, like)).total
+    first = best_division(devices[0], work, traffic, like)
+    one = altogether(work, work.iteration, traffic, first).total
     rows = [["devices", "sampling", "programs", "update", "transfer", "all", "speed", "most"]]
     for count in devices:
         way = best_division(count, work, traffic, like)
