@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(straight: RunDirectory, tm
     whole = run_recipe(config, tmp_path / "whole", Silent())
     run = interrupted(config, tmp_path / "run", 0, step=3)
     newest = checkpoints(run.checkpoints)[0]
-    weights = newest.path / "engine" / "weights.safetensors"
+    weights = newest.path / "engine" / "weights-1-of-1.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     watcher = never()
 
@@ -212,7 +212,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(straight: RunDirectory, tm
 
     assert (
         watcher.notes[0]
-        == f"checkpoint {newest.path} is damaged (engine/weights.safetensors); looking for an earlier one"
+        == f"checkpoint {newest.path} is damaged (engine/weights-1-of-1.safetensors); looking for an earlier one"
     )
     assert watcher.notes[1] == f"going on after iteration {newest.seal.step - 1}"
     assert bytes_of(run) == bytes_of(whole)

@@ -52,7 +52,16 @@ def learn(engine: Engine, items: list[TrainItem], lr: float = 1e-3) -> None:
 
 def weights(engine: Engine, path: Path) -> dict[str, Tensor]:
     engine.save(path)
-    return load_file(path / "weights.safetensors")
+    return whole(path, "weights")
+
+
+def whole(path: Path, kind: str) -> dict[str, Tensor]:
+    """The shares of a checkpoint put together."""
+    shares = [load_file(file) for file in sorted(path.glob(f"{kind}-*"))]
+    return {
+        name: torch.cat([share[name] for share in shares]) if first.dim() else first
+        for name, first in shares[0].items()
+    }
 
 
 def furthest(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
@@ -187,6 +196,30 @@ def test_a_checkpoint_goes_on_bit_for_bit_and_in_one_process_too(
     assert furthest(weights(local, tmp_path / "local"), weights(ray_engine, tmp_path / "ray")) < 1e-5
 
 
+def test_each_learner_writes_its_share_and_two_go_on_from_what_one_process_wrote(
+    ray_engine: RayEngine, model_config: ModelConfig, tmp_path: Path
+) -> None:
+    local = LocalEngine.open(model_config)
+    learn(local, training(local))
+    local.save(tmp_path / "one")
+
+    ray_engine.load(tmp_path / "one")
+    ray_engine.save(tmp_path / "two")
+
+    assert (ray_engine.digest, ray_engine.version) == (local.digest, 1)
+    shares = [
+        (tmp_path / "two" / f"{kind}-{n}-of-2.safetensors").stat().st_size
+        for kind in ("weights", "optimizer")
+        for n in (1, 2)
+    ]
+    assert max(shares[:2]) < 1.1 * min(shares[:2])
+    assert max(shares[2:]) < 1.1 * min(shares[2:])
+    for kind in ("weights", "optimizer"):
+        one, two = whole(tmp_path / "one", kind), whole(tmp_path / "two", kind)
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_saving_asks_for_weights_that_are_published(ray_engine: RayEngine, tmp_path: Path) -> None:
     ray_engine.forward_backward(training(ray_engine), Loss(1.0)).result()
     ray_engine.optim_step(OptimParams(0.01)).result()
@@ -195,9 +228,15 @@ def test_saving_asks_for_weights_that_are_published(ray_engine: RayEngine, tmp_p
         ray_engine.save(tmp_path / "checkpoint")
 
 
-def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(ray_engine: RayEngine, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="cannot be read"):
-        ray_engine.load(tmp_path / "missing")
+def test_a_checkpoint_that_is_damaged_or_missing_is_refused_and_changes_nothing(
+    ray_engine: RayEngine, tmp_path: Path
+) -> None:
+    ray_engine.save(tmp_path / "damaged")
+    share = tmp_path / "damaged" / "optimizer-2-of-2.safetensors"
+    share.write_bytes(share.read_bytes()[:-1])
+    for name in ("missing", "damaged"):
+        with pytest.raises(EngineError, match=f"{name} cannot be read"):
+            ray_engine.load(tmp_path / name)
     assert ray_engine.logprobs(training(ray_engine)[:1]).result()  # no learner waits for another
 
 
@@ -327,6 +366,6 @@ def test_moments_of_the_optimizer_are_those_of_one_process(
         learn(engine, items)
         engine.save(tmp_path / type(engine).__name__)
 
-    ours, theirs = (load_file(tmp_path / name / "optimizer.safetensors") for name in ("RayEngine", "LocalEngine"))
+    ours, theirs = (whole(tmp_path / name, "optimizer") for name in ("RayEngine", "LocalEngine"))
     assert furthest(ours, theirs) < 1e-4
     assert {name.split("/")[0] for name in ours} == {"step", "exp_avg", "exp_avg_sq"}

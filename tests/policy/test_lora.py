@@ -79,7 +79,7 @@ def test_only_adapters_learn_and_only_they_are_saved(tmp_path: Path) -> None:
     moved = {name for name, weight in named_weights(engine.model) if not torch.equal(weight, kept[name])}
     assert moved == {name for name in kept if "lora_" in name}
     assert not any("head" in name or "embed" in name for name in moved)
-    saved = load_file(tmp_path / "saved" / "weights.safetensors")
+    saved = load_file(tmp_path / "saved" / "weights-1-of-1.safetensors")
     assert len(saved) == len(moved)
     assert sum(w.numel() for w in saved.values()) < 0.05 * sum(w.numel() for _, w in named_weights(plain.model))
 

@@ -118,9 +118,10 @@ def _machine(config: RunConfig, shape: Shape, resources: Resources) -> Machine:
     opening = Term(
         Part.OPENING, processes * whole, f"{processes} × 4 bytes × {many(whole // FLOAT)} parameters, for a moment"
     )
-    standing = [
-        Term(Part.SAVING, 3 * FLOAT * learned, f"3 × 4 bytes × {many(learned)}, weights and moments, at a checkpoint")
-    ]
+    machines = resources.machines if config.engine == "ray" else 1
+    shared = f" / {machines} machines" if machines > 1 else ""
+    saving = f"3 × 4 bytes × {many(learned)}{shared}, weights and moments, at a checkpoint"
+    standing = [Term(Part.SAVING, 3 * FLOAT * learned // machines, saving)]
     if config.engine == "ray":
         how = f"2 × 4 bytes × {many(learned)}, those that are published and those before them"
         standing.append(Term(Part.STORE, 2 * FLOAT * learned, how))

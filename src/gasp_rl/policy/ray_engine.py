@@ -43,7 +43,7 @@ from gasp_rl.policy.lora import add_lora
 from gasp_rl.policy.memory import Place, free_memory, require_room_at
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler, require_answerable
-from gasp_rl.policy.saved import Saved, digest_of, export, read_state, write_state
+from gasp_rl.policy.saved import digest_of, export, read_state, replacing, write_index, write_share
 from gasp_rl.policy.sharded import Meeting, ShardedLearner, threads
 from gasp_rl.policy.tokenizer import HfTokenizer
 
@@ -127,16 +127,20 @@ class LearnerProcess:
         return found
 
     def digest(self) -> str:
-        return digest_of(sorted(self._share.all_weights().items()))
+        return digest_of(self._share.all_weights())
 
-    def save(self, path: Path, version: int) -> None:
-        weights, moments = self._share.weights(), self._share.moments()
-        if self._share.leads:
-            write_state(path, Saved(weights, moments, version))
+    def save(self, folder: Path) -> None:
+        """Its share, into a folder that is there."""
+        if not folder.is_dir():
+            raise EngineError(
+                f"{folder} is not to be seen on {own_address()}, where learner {self._rank + 1} of {self._size} is: put the run "
+                "where all machines of the cluster see it (--out)"
+            )
+        write_share(folder, self._share.own_weights(), self._share.own_moments(), self._share.share)
 
     def load(self, path: Path) -> int:
         """The version that it was."""
-        saved = read_state(path, self._share.shapes)
+        saved = read_state(path, self._share.shapes, self._share.share.rows)
         self._share.restore(saved.weights, saved.moments)
         return saved.version
 
@@ -454,11 +458,12 @@ class RayEngine:
         return self._publish()
 
     def save(self, path: Path) -> None:
-        """The same files as those of `LocalEngine`, written where the first learner is."""
+        """As `LocalEngine` does, in one share per learner, each written where that is."""
         if not all(step.result().skipped for step in self._steps):
             raise EngineError(f"cannot save to {path}: weights have moved since version {self._version}; publish first")
-        self._all(LearnerProcess.save, path.absolute(), self._version).result()
-        _require_here(path)
+        with replacing(path.absolute()) as fresh:
+            self._all(LearnerProcess.save, fresh).result()
+            write_index(fresh, self._version, len(self._learners))
 
     def load(self, path: Path) -> None:
         self._version = self._all(LearnerProcess.load, path.absolute()).result()[0]

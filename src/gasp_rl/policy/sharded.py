@@ -5,7 +5,7 @@ of them, so a process that has fewer batches than another runs empty ones.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,13 +14,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gasp_rl.policy.engine import Loss, StepStats, TrainItem
 from gasp_rl.policy.learner import Batch, ModelLearner, Trunk
 from gasp_rl.policy.lora import named_weights
+from gasp_rl.policy.saved import Share
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
@@ -97,29 +98,41 @@ class ShardedLearner(ModelLearner):
         return found
 
     def weights(self) -> dict[str, Tensor]:
-        """Whole, on the CPU of whoever leads; nothing elsewhere. So are the next two."""
-        return self._whole(super().weights())
+        """Whole, on the CPU of whoever leads; nothing elsewhere."""
+        return {name: whole for name, weight in super().weights().items() if (whole := self._whole(weight)) is not None}
 
-    def moments(self) -> dict[str, Tensor]:
-        return self._whole(super().moments())
+    def all_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """By name, whole, one after the other for whoever leads, none for the others. Those that stay as they are are included,
+        under the names that they have without adapters.
+        """
+        for name, weight in sorted(named_weights(self.model)):
+            whole = self._whole(weight)
+            if whole is not None:
+                yield name, whole
 
-    def all_weights(self) -> dict[str, Tensor]:
-        """Those that stay as they are included, under the names that they have without adapters."""
-        return self._whole(dict(named_weights(self.model)))
+    def own_weights(self) -> dict[str, Tensor]:
+        """The rows that this process has, on the CPU."""
+        return {name: _own_rows(weight) for name, weight in super().weights().items()}
 
-    def _whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        found = {}
-        for name, tensor in tensors.items():
-            whole: Tensor = tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor
-            if self.leads:
-                found[name] = whole.cpu()
-        return found
+    def own_moments(self) -> dict[str, Tensor]:
+        return {key: _own_rows(value) for key, value in super().moments().items()}
+
+    @property
+    def share(self) -> Share:
+        return Share(dist.get_rank(), dist.get_world_size())
+
+    def _whole(self, tensor: Tensor) -> Tensor | None:
+        whole = tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor
+        return whole.cpu() if self.leads else None
 
     def _own(self, parameter: Tensor, value: Tensor) -> Tensor:
+        """`value`: the rows that this process has."""
         value = super()._own(parameter, value)
-        if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+        if not isinstance(parameter, DTensor) or not value.dim():
             return value
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+        return DTensor.from_local(
+            value, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+        )
 
     def _clip(self, largest: float) -> float:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), largest)
@@ -137,6 +150,11 @@ class ShardedLearner(ModelLearner):
         """One token that nothing is learned from."""
         none = torch.zeros(0, dtype=torch.int64, device=self._device)
         return Batch([], torch.zeros(1, 1, dtype=torch.int64, device=self._device), none, none, [])
+
+
+def _own_rows(tensor: Tensor) -> Tensor:
+    own: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return own.detach().cpu()
 
 
 def leave() -> None:
