@@ -80,7 +80,7 @@ test-ray: .venv/dev ## The engine `ray`, which it installs: learners and sampler
 test-tinker: export OMP_NUM_THREADS = 1
 test-tinker: .venv/dev ## The engine `tinker` against a service on loopback, by the real SDK, which it installs
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/tinker.txt -e ".[tinker]"
-	@.venv/bin/python -m pytest -q -m tinker -W "ignore:unclosed:ResourceWarning" $(ARGS)
+	@.venv/bin/python -m pytest -q -n 2 --dist loadfile -m tinker -W "ignore:unclosed:ResourceWarning" $(ARGS)
 
 test-trackers: .venv/dev ## Weights & Biases and trackio, which it installs
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints/trackers.txt -e ".[wandb,trackio]"

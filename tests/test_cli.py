@@ -122,6 +122,13 @@ def test_what_cannot_be_read_at_all_is_one_line_too_and_repeats_what_was_given(a
     assert str(raised.value) == f"{line}; got: gasp {' '.join(args)}".rstrip()
 
 
+def test_a_plan_for_a_service_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *TINKER[1:]]) == 2
+
+    line = "gasp: engine must be local or ray: nothing is known here of a service's machines, got 'tinker'\n"
+    assert capsys.readouterr().err == line
+
+
 def test_a_fault_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code = main(["report", str(tmp_path)])
 

@@ -104,7 +104,7 @@ class OptimParams:
 @dataclass(frozen=True, slots=True)
 class OptimStats:
     grad_norm: float
-    """Before clipping."""
+    """Before clipping; not a number where a service does not tell."""
     skipped: bool
     """True if a gradient was not finite: the weights were left as they were."""
 

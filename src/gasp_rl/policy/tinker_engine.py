@@ -260,7 +260,7 @@ class TinkerEngine:
         told = self._service.ask("an update", step).metrics or {}
         self._stale = True
         self._digest = _digest(self._digest, [_history(one) for one in staged], asdict(params))
-        norm = next((float(value) for name, value in told.items() if name.endswith(GRAD_NORM)), 0.0)
+        norm = next((float(value) for name, value in told.items() if name.endswith(GRAD_NORM)), math.nan)
         return finished(OptimStats(norm, skipped=False))
 
     def publish(self) -> Future[int]:
