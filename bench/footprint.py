@@ -3,7 +3,8 @@
     python bench/footprint.py [--learners 2] [--samplers 1] [--model micro] [--recompute] [--layers 12] [--hidden 512]
 
 Without `--model` a Qwen2 is made from its configuration, with random weights and the embedded model's tokenizer. It samples, learns
-and publishes as an iteration does. Memory is what a process has of its own (RssAnon), looked at a hundred times a second, above
+and publishes as an iteration does. Nothing else may use Ray on
+this machine meanwhile. Memory is what a process has of its own (RssAnon), looked at a hundred times a second, above
 what it had before the model was opened. Two moments are told apart: opening, and all that follows.
 """
 
@@ -165,7 +166,7 @@ def main() -> None:
     print(f"{shape.parameters:,} parameters, {asked.learners} learners, {asked.samplers} samplers, MiB above {before / MIB:.0f} of "
           f"a process that has opened nothing")  # fmt: skip
     print(f"{'':16} {'opening':>9} {'foretold':>9} {'after':>9} {'foretold':>9} {'ratio':>6}")
-    for (kind, process), held in sorted(most.items()):
+    for (kind, process), held in sorted((key, held) for key, held in most.items() if key in opening):
         reckoned = needs[kind]
         took = held - before
         print(f"{kind:16} {(opening[kind, process] - before) / MIB:9.0f} {reckoned.opening / MIB:9.0f} {took / MIB:9.0f} "
