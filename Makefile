@@ -69,7 +69,7 @@ test-model: .venv/dev ## Sampling from a real model against transformers: make t
 	@GASP_MODEL="$(abspath $(MODEL))" .venv/bin/python -m pytest -q -rP -m "model and not vllm" $(ARGS)
 
 test-vllm: .venv-vllm/ready ## vLLM as the sampler, in an environment of its own (3 GB); with MODEL=folder also on a real model
-	@GASP_MODEL="$(abspath $(MODEL))" .venv-vllm/bin/python -m pytest -q -m "vllm$(if $(MODEL),, and not model)" $(ARGS)
+	@GASP_MODEL="$(abspath $(MODEL))" .venv-vllm/bin/python -m pytest -q tests/conformance tests/policy -m "vllm$(if $(MODEL),, and not model)" $(ARGS)
 
 test-ray: export OMP_NUM_THREADS = 1
 test-ray: .venv/dev ## The engine `ray`, which it installs: learners and samplers in processes of their own, and lost ones
