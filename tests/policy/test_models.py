@@ -209,6 +209,14 @@ def test_chat_ends_where_the_reply_begins() -> None:
     assert tokenizer.decode(tokens) == "[system]be brief[user]hello[assistant]"
 
 
+def test_a_reply_that_was_begun_is_left_open() -> None:
+    tokenizer = HfTokenizer(byte_tokenizer(eos_token="<end>", chat_template=TEMPLATE))
+
+    tokens = tokenizer.chat([("user", "hello"), ("assistant", "Hello! My")])
+
+    assert tokenizer.decode(tokens) == "[user]hello[assistant]Hello! My"
+
+
 def test_a_model_without_a_chat_template_says_what_to_do() -> None:
     with pytest.raises(ModelError, match=r"model\.prompts"):
         HfTokenizer(byte_tokenizer(eos_token="<end>")).chat([("user", "hello")])

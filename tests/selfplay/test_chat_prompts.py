@@ -5,14 +5,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gasp_rl.config import LEMMA, LIFT, RungConfig
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Axis, Kind, Pair, Prompt, Proposal, Task
+from gasp_rl.selfplay.prompts import replies
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
-from gasp_rl.selfplay.prompts.chat import CHAT, SHOTS, Shot
+from gasp_rl.selfplay.prompts.chat import CHAT, OPENING, SHOTS, Shot
 
 PROGRAM = "def f(nums, k):\n    return [n for n in nums if n > k]"
 MESSAGE = "Return the numbers of nums that are larger than k."
@@ -46,8 +47,9 @@ def text_of(prompt: Prompt) -> str:
 
 
 def last(prompt: Prompt) -> str:
+    """The last request."""
     assert not isinstance(prompt, str)
-    return prompt[-1].content
+    return next(message.content for message in reversed(prompt) if message.role == "user")
 
 
 def reason(found: object) -> str:
@@ -70,20 +72,18 @@ def session(after: str = "") -> str:
 
 
 PROPOSALS = {
-    "as asked": fenced("python", session()),
-    "the message and calls in comments above": fenced(
-        "python", f"# {MESSAGE}\n" + "\n".join(f"# f({one})" for one in INPUTS) + f"\n{PROGRAM}"
-    ),
+    "as asked": fenced("python", f"# {MESSAGE}\n" + "\n".join(f"# f({one})" for one in INPUTS) + f"\n{PROGRAM}"),
+    "the message and calls in the docstring": fenced("python", session()),
     "comments above with outputs and an empty line": fenced(
         "python", f"# {MESSAGE}\n#\n" + "\n".join(f"# >>> f({one})\n# [5]" for one in INPUTS) + f"\n\n{PROGRAM}"
     ),
-    "as asked, with outputs": fenced("python", session("\n    [5]")),
-    "as asked, with outputs in comments": fenced("python", session("  # [5]")),
-    "as asked, under headings": fenced("python", session().replace("    >>>", "    Examples:\n    >>>", 1)),
-    "as asked, with arguments explained": fenced(
+    "a docstring, with outputs": fenced("python", session("\n    [5]")),
+    "a docstring, with outputs in comments": fenced("python", session("  # [5]")),
+    "a docstring, under headings": fenced("python", session().replace("    >>>", "    Examples:\n    >>>", 1)),
+    "a docstring, with arguments explained": fenced(
         "python", session().replace("    >>>", "    Args:\n        nums: numbers\n\n    Examples:\n    >>>", 1)
     ),
-    "as asked, and used below": fenced("python", f"{session()}\n\nprint(f([1], 0))"),
+    "a docstring, and used below": fenced("python", f"{session()}\n\nprint(f([1], 0))"),
     "a message, and calls after the program": fenced("message", MESSAGE) + fenced("python", f"{PROGRAM}\n\n{CALLS}"),
     "one block": ONE_BLOCK,
     "one block cut off after the last call": ONE_BLOCK.removesuffix("\n```\n"),
@@ -181,7 +181,7 @@ PROPOSALS = {
 
 @pytest.mark.parametrize("reply", PROPOSALS.values(), ids=PROPOSALS.keys())
 def test_a_proposal_is_read_however_it_is_laid_out(reply: str) -> None:
-    assert CHAT.read_proposal(reply, 5) == DRAFT
+    assert replies.read_proposal(reply, 5) == DRAFT
 
 
 REFUSED = {
@@ -203,7 +203,7 @@ REFUSED = {
         "0 different inputs, 5 needed; not arguments for (nums, k): '[1], 2, 3'",
     fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(["..., ..."]):
         "0 different inputs, 5 needed; not Python literals: '..., ...'",
-    fenced("python", PROGRAM) + inputs_block(): "no message: there is no docstring",
+    fenced("python", PROGRAM) + inputs_block(): "no message: neither comments above the function nor a docstring",
     fenced("message", "Given ..., return ...") + fenced("python", PROGRAM) + inputs_block():
         "the message is only its form: 'Given ..., return ...'",
     fenced("message", "Write this:\ndef f(nums, k): ...") + fenced("python", PROGRAM) + inputs_block():
@@ -213,14 +213,14 @@ REFUSED = {
 
 @pytest.mark.parametrize(("reply", "why"), REFUSED.items())
 def test_what_cannot_be_a_proposal_is_refused_with_the_reason(reply: str, why: str) -> None:
-    assert reason(CHAT.read_proposal(reply, 5)) == why
+    assert reason(replies.read_proposal(reply, 5)) == why
 
 
 @pytest.mark.parametrize("name", ["larger", "main_function"])
 def test_a_program_whose_function_has_another_name_answers_to_f_as_well(name: str) -> None:
     program = PROGRAM.replace("def f", f"def {name}")
 
-    draft = CHAT.read_proposal(ASKED.replace(PROGRAM, program), 5)
+    draft = replies.read_proposal(ASKED.replace(PROGRAM, program), 5)
 
     assert draft == replace(DRAFT, program=f"{program}\n\nf = {name}")
 
@@ -228,7 +228,7 @@ def test_a_program_whose_function_has_another_name_answers_to_f_as_well(name: st
 def test_the_function_meant_is_the_one_that_uses_the_others() -> None:
     program = "def larger(n, k):\n    return n > k\n\ndef keep(nums, k):\n    return [n for n in nums if larger(n, k)]"
 
-    draft = CHAT.read_proposal(ASKED.replace(PROGRAM, program), 5)
+    draft = replies.read_proposal(ASKED.replace(PROGRAM, program), 5)
 
     assert isinstance(draft, Draft)
     assert draft.program.endswith("\n\nf = keep")
@@ -237,7 +237,7 @@ def test_the_function_meant_is_the_one_that_uses_the_others() -> None:
 def test_a_program_keeps_its_imports_helpers_and_constants() -> None:
     program = f"import math\n\nLIMIT = 10\n\ndef g(x):\n    return math.floor(x)\n\n{PROGRAM}"
 
-    draft = CHAT.read_proposal(ASKED.replace(PROGRAM, f"{program}\n\nprint(f([1], 2), LIMIT)"), 5)
+    draft = replies.read_proposal(ASKED.replace(PROGRAM, f"{program}\n\nprint(f([1], 2), LIMIT)"), 5)
 
     assert isinstance(draft, Draft)
     assert draft.program == program
@@ -263,7 +263,7 @@ def test_a_program_keeps_its_imports_helpers_and_constants() -> None:
 def test_inputs_are_read_in_the_light_of_the_signature(signature: str, block: str, inputs: tuple[str, ...]) -> None:
     reply = fenced("message", MESSAGE) + fenced("python", f"def f({signature}):\n    return 0") + fenced("input", block)
 
-    draft = CHAT.read_proposal(reply, len(inputs))
+    draft = replies.read_proposal(reply, len(inputs))
 
     assert isinstance(draft, Draft), draft
     assert draft.inputs == inputs
@@ -276,7 +276,7 @@ def test_inputs_are_read_in_the_light_of_the_signature(signature: str, block: st
 def test_an_input_is_literals_and_nothing_else(value: str) -> None:
     reply = fenced("message", MESSAGE) + fenced("python", "def f(*x):\n    return 0") + fenced("input", value)
 
-    assert reason(CHAT.read_proposal(reply, 1)).startswith("0 different inputs, 1 needed; not Python literals")
+    assert reason(replies.read_proposal(reply, 1)).startswith("0 different inputs, 1 needed; not Python literals")
 
 
 # Answers
@@ -396,7 +396,7 @@ PIECES = st.lists(st.sampled_from(ODD) | st.text(max_size=5), max_size=12).map("
 
 @given(PIECES)
 def test_no_text_makes_a_reader_raise(text: str) -> None:
-    for found in (CHAT.read_proposal(text, 2), CHAT.read_free_proposal(Kind.INDUCTION, [LEMMA_MADE], text, 2),
+    for found in (replies.read_proposal(text, 2), CHAT.read_free_proposal(Kind.INDUCTION, [LEMMA_MADE], text, 2),
                   CHAT.read_free_proposal(Kind.DEDUCTION, [], text, 2)):  # fmt: skip
         assert isinstance(found, Draft) or found.reason
     for answer in (CHAT.read_program(text), CHAT.read_literal(text)):
@@ -420,8 +420,8 @@ def test_no_depth_makes_a_reader_raise(body: str) -> None:
     for tag in ("python", "input", "output", "message", ""):
         CHAT.read_literal(fenced(tag, body))
         CHAT.read_program(fenced(tag, body))
-        CHAT.read_proposal(ASKED + fenced(tag, body), 7)
-        CHAT.read_proposal(fenced(tag, body) + ASKED, 7)
+        replies.read_proposal(ASKED + fenced(tag, body), 7)
+        replies.read_proposal(fenced(tag, body) + ASKED, 7)
 
 
 literals = st.recursive(
@@ -443,7 +443,7 @@ literals = st.recursive(
 def test_literals_keep_their_values(values: list[tuple[object, object]]) -> None:
     reply = fenced("message", MESSAGE) + fenced("python", PROGRAM) + inputs_block(f"{a!r}, {b!r}" for a, b in values)
 
-    draft = CHAT.read_proposal(reply, len(values))
+    draft = replies.read_proposal(reply, len(values))
 
     assert isinstance(draft, Draft), draft
     assert [repr(ast.literal_eval(f"({text})")) for text in draft.inputs] == [repr(value) for value in values]
@@ -452,9 +452,20 @@ def test_literals_keep_their_values(values: list[tuple[object, object]]) -> None
 @given(st.lists(st.tuples(literals, literals), min_size=1, max_size=4, unique_by=repr))
 def test_literals_in_a_docstring_keep_their_values(values: list[tuple[object, object]]) -> None:
     calls = "\n".join(f"    >>> f({a!r}, {b!r})" for a, b in values)
+    assume('"""' not in calls)  # which would end the docstring
     reply = fenced("python", f'def f(nums, k):\n    """{MESSAGE}\n\n{calls}\n    """\n    return nums')
 
-    draft = CHAT.read_proposal(reply, len(values))
+    draft = replies.read_proposal(reply, len(values))
+
+    assert isinstance(draft, Draft), draft
+    assert [repr(ast.literal_eval(f"({text})")) for text in draft.inputs] == [repr(value) for value in values]
+
+
+@given(st.lists(st.tuples(literals, literals), min_size=1, max_size=4, unique_by=repr))
+def test_literals_in_comments_keep_their_values(values: list[tuple[object, object]]) -> None:
+    calls = "\n".join(f"# f({a!r}, {b!r})" for a, b in values)
+
+    draft = CHAT.read_proposal(f" nums and k, return nums.\n{calls}\ndef f(nums, k):\n    return nums\n```", len(values))
 
     assert isinstance(draft, Draft), draft
     assert [repr(ast.literal_eval(f"({text})")) for text in draft.inputs] == [repr(value) for value in values]
@@ -465,7 +476,7 @@ def test_escapes_in_a_docstring_are_those_that_were_written() -> None:
         "python", 'def f(s):\n    """Count lines.\n\n    >>> f("a\\nb")\n    >>> f(\'\\\\\')\n    """\n    return s'
     )
 
-    draft = CHAT.read_proposal(reply, 2)
+    draft = replies.read_proposal(reply, 2)
 
     assert isinstance(draft, Draft), draft
     assert [ast.literal_eval(text) for text in draft.inputs] == ["a\nb", "\\"]
@@ -473,7 +484,7 @@ def test_escapes_in_a_docstring_are_those_that_were_written() -> None:
 
 @given(st.text("f(1, 2)[]'\"\\\n#>", max_size=40))
 def test_no_call_is_found_that_is_not_one(text: str) -> None:
-    draft = CHAT.read_proposal(f"{fenced('message', MESSAGE)}{fenced('python', PROGRAM)}{text}", 1)
+    draft = replies.read_proposal(f"{fenced('message', MESSAGE)}{fenced('python', PROGRAM)}{text}", 1)
 
     for one in draft.inputs if isinstance(draft, Draft) else ():
         assert isinstance(ast.literal_eval(f"({one},)"), tuple)
@@ -495,8 +506,19 @@ def test_the_worked_reply_of_every_request_is_one_we_can_read(rung: RungConfig, 
 
     roles = [message.role for message in prompt]
     worked = [message.content for message in prompt if message.role == "assistant"]
-    assert roles == ["system", *["user", "assistant"] * len(SHOTS), "user"]
-    assert [CHAT.read_proposal(text, 5) for text in worked] == [shot.replies[rung.direction, axis] for shot in SHOTS]
+    assert roles == ["system", *["user", "assistant"] * len(SHOTS), "user", "assistant"]
+    assert all(text.startswith(OPENING) for text in worked)
+    drafts = [CHAT.read_proposal(text.removeprefix(OPENING), 5) for text in worked[:-1]]
+    assert drafts == [shot.replies[rung.direction, axis] for shot in SHOTS]
+
+
+def test_the_teachers_reply_is_begun_for_it_and_read_with_its_beginning() -> None:
+    calls = "\n".join(f"# f({one})" for one in INPUTS)
+
+    draft = CHAT.read_proposal(f" nums and k, return the larger ones.\n{calls}\n{PROGRAM}\n```", 5)
+
+    assert draft == Draft("Given nums and k, return the larger ones.", PROGRAM, INPUTS)
+    assert CHAT.teach(LEMMA, Axis.F, TOWERS, None, 5)[-1].content == OPENING
 
 
 @pytest.mark.parametrize("shot", SHOTS)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gasp_rl.config import LEMMA, LIFT, RungConfig
 from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Axis, Kind, Message, Pair, Prompt, Proposal, Task
+from gasp_rl.selfplay.prompts import replies
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
 from gasp_rl.selfplay.prompts.chat import CHAT, SHOTS
 from gasp_rl.selfplay.prompts.r1 import ANSWER, NO_ANSWER, OPENING, R1, framed
@@ -127,7 +128,7 @@ def test_what_was_only_thought_is_not_read(text: str) -> None:
 
 def test_an_answer_that_cannot_be_read_says_why_as_chat_does() -> None:
     assert R1.read_program(answered("I do not know.\n")) == CHAT.read_program("I do not know.\n")
-    assert R1.read_proposal(answered("I do not know.\n"), 3) == CHAT.read_proposal("I do not know.\n", 3)
+    assert R1.read_proposal(answered("I do not know.\n"), 3) == replies.read_proposal("I do not know.\n", 3)
 
 
 PIECES = st.lists(

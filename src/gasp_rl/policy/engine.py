@@ -118,7 +118,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> tuple[int, ...]: ...
 
     def chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
-        """Token ids of (role, content) messages under the model's chat template, ready for the reply."""
+        """Token ids of (role, content) messages under the model's chat template, ready for the reply; where the last message is
+        the assistant's, for the rest of it.
+        """
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -27,7 +27,10 @@ class HfTokenizer:
             raise ModelError(f"model {self.inner.name_or_path!r} has no chat template: choose an instruct model, "
                              "or the prompt set model.prompts=micro")  # fmt: skip
         turns = [{"role": role, "content": content} for role, content in messages]
-        text = self.inner.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        begun = messages[-1][0] == "assistant"
+        text = self.inner.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=not begun, continue_final_message=begun
+        )
         return self.encode(str(text))
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -27,18 +27,23 @@ STUDENT = "You are an expert Python programmer."
 
 RULES = """\
 Code: one function `f`, at most 12 lines. It takes at least one argument, returns a value and is deterministic. \
-Standard library only, imports on top; no class, no printing, no reading of input, no randomness, no comments."""
+Standard library only, imports on top; no class, no printing, no reading of input, no randomness."""
 
 TEACHER = f"""\
-You write short Python exercises. The student sees your docstring and a few inputs with their outputs, not the code, \
+You write short Python exercises. The student sees your description and a few inputs with their outputs, not the code, \
 and has to write the function `f`.
 
 {{motif}} {{axis}}
 
-You always reply with one ```python block and nothing else: a function `f` with a docstring.
-Docstring: one or two sentences of your own that say exactly what `f` returns, at most 40 words, no story; then \
-{{pairs}} calls of `f` as in a Python session, with short literal arguments that differ and reach different cases.
+You always reply with one ```python block and nothing else: a description and calls in comments, then the function `f`.
+Description: one or two sentences of your own that say exactly what `f` returns, at most 40 words, no story.
+Calls: {{pairs}} calls of `f`, one on each line, with short literal arguments that differ and reach different cases.
 {RULES}"""
+
+OPENING = """\
+```python
+# Given"""
+"""How the teacher's reply begins, which it is given: a small model goes on in a form that it would not have begun."""
 
 GOALPOST = """\
 This problem is too hard for the student. Do not solve it.
@@ -320,13 +325,7 @@ class ChatPrompts:
 
     def teach(self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None,
               pairs: int) -> Conversation:  # fmt: skip
-        motif = EASIER if rung.direction == "easier" else HARDER
-        turns = []
-        for shot in SHOTS:
-            problem, exercise = goalpost and shot.goalpost, previous and shot.previous
-            turns += [_request(rung, problem, exercise), _exercise(shot.replies[rung.direction, axis], pairs)]
-        system = TEACHER.format(motif=motif, axis=AXES[rung.direction, axis], pairs=pairs)
-        return _chat(system, *turns, _request(rung, goalpost, previous))
+        return (*request_exercise(rung, axis, goalpost, previous, pairs), Message("assistant", OPENING))
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Conversation:
         if kind is Kind.INDUCTION:
@@ -353,7 +352,7 @@ class ChatPrompts:
         return _chat(STUDENT, request_program(problem))
 
     def read_proposal(self, text: str, pairs: int) -> Draft | Unreadable:
-        return replies.read_proposal(text, pairs)
+        return replies.read_proposal(OPENING + text, pairs)
 
     def read_free_proposal(self, kind: Kind, references: Sequence[Proposal], text: str,
                            pairs: int) -> Draft | Unreadable:  # fmt: skip
@@ -372,6 +371,19 @@ CHAT = ChatPrompts()
 
 
 # Writing
+
+
+def request_exercise(
+    rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None, pairs: int
+) -> Conversation:
+    """What the teacher is asked for, after two requests like it that were answered."""
+    motif = EASIER if rung.direction == "easier" else HARDER
+    turns = []
+    for shot in SHOTS:
+        problem, exercise = goalpost and shot.goalpost, previous and shot.previous
+        turns += [_request(rung, problem, exercise), _exercise(shot.replies[rung.direction, axis], pairs)]
+    system = TEACHER.format(motif=motif, axis=AXES[rung.direction, axis], pairs=pairs)
+    return _chat(system, *turns, _request(rung, goalpost, previous))
 
 
 def request_program(problem: Problem) -> str:
@@ -403,9 +415,8 @@ def _request(rung: RungConfig, goalpost: Problem | None, previous: Proposal | No
 
 def _exercise(draft: Draft, pairs: int) -> str:
     """A proposal in the form that is asked for: the calls stand before the code, since a small model ends with its code."""
-    head, _, body = draft.program.partition("\n")
-    calls = "\n".join(f"    >>> f({text})" for text in draft.inputs[:pairs])
-    return _fenced("python", f'{head}\n    """{draft.message}\n\n{calls}\n    """\n{body}')
+    calls = "\n".join(f"# f({text})" for text in draft.inputs[:pairs])
+    return _fenced("python", f"# {draft.message}\n{calls}\n{draft.program}")
 
 
 def _message_and_inputs(draft: Draft, pairs: int) -> str:

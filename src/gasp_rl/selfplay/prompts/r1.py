@@ -17,7 +17,7 @@ from gasp_rl.problem import Problem
 from gasp_rl.rollout import Axis, Kind, Message, Prompt, Proposal, Task
 from gasp_rl.selfplay.prompts import chat, replies
 from gasp_rl.selfplay.prompts.base import Draft, Unreadable
-from gasp_rl.selfplay.prompts.chat import CHAT
+from gasp_rl.selfplay.prompts.chat import CHAT, request_exercise
 
 FRAME = """\
 A user asks and an assistant answers. The assistant reasons first, inside <think> and </think>, and then gives its \
@@ -84,7 +84,7 @@ class R1Prompts:
 
     def teach(self, rung: RungConfig, axis: Axis, goalpost: Problem | None, previous: Proposal | None,
               pairs: int) -> Prompt:  # fmt: skip
-        return framed(CHAT.teach(rung, axis, goalpost, previous, pairs), THOUGHTS[rung.direction, axis])
+        return framed(request_exercise(rung, axis, goalpost, previous, pairs), THOUGHTS[rung.direction, axis])
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Prompt:
         thought = INPUTS_THOUGHT if kind is Kind.INDUCTION else PUZZLE_THOUGHT
@@ -98,7 +98,7 @@ class R1Prompts:
 
     def read_proposal(self, text: str, pairs: int) -> Draft | Unreadable:
         found = answer(text)
-        return found if isinstance(found, Unreadable) else CHAT.read_proposal(found, pairs)
+        return found if isinstance(found, Unreadable) else replies.read_proposal(found, pairs)
 
     def read_free_proposal(self, kind: Kind, references: Sequence[Proposal], text: str,
                            pairs: int) -> Draft | Unreadable:  # fmt: skip

@@ -570,7 +570,7 @@ def _message(blocks: Sequence[Block], prose: str, text: str, docstring: str) -> 
         or _sentences(prose)
     )
     if not found:
-        return Unreadable("no message: there is no docstring")
+        return Unreadable("no message: neither comments above the function nor a docstring")
     if CODE_IN_MESSAGE.search(found):
         return Unreadable(f"the message contains code: {_short(found)}")
     if "..." in found and len(found) < len("Given ..., return ...") + 8:
