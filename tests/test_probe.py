@@ -32,7 +32,8 @@ CFG = GaspConfig(pairs=2, public_pairs=1, tries=2, tries_per_round=1)
 
 
 def proposal(program: str) -> str:
-    return f"```message\nDo it.\n```\n```python\n{program}\n```\n```input\n1\n```\n```input\n2\n```\n"
+    """How a reply goes on that was begun."""
+    return f" an integer x, do it.\n# f(1)\n# f(2)\n{program}\n```"
 
 
 def run_by_heart(job: Job) -> Execution:

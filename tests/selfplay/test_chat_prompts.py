@@ -465,7 +465,9 @@ def test_literals_in_a_docstring_keep_their_values(values: list[tuple[object, ob
 def test_literals_in_comments_keep_their_values(values: list[tuple[object, object]]) -> None:
     calls = "\n".join(f"# f({a!r}, {b!r})" for a, b in values)
 
-    draft = CHAT.read_proposal(f" nums and k, return nums.\n{calls}\ndef f(nums, k):\n    return nums\n```", len(values))
+    draft = CHAT.read_proposal(
+        f" nums and k, return nums.\n{calls}\ndef f(nums, k):\n    return nums\n```", len(values)
+    )
 
     assert isinstance(draft, Draft), draft
     assert [repr(ast.literal_eval(f"({text})")) for text in draft.inputs] == [repr(value) for value in values]
