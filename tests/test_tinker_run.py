@@ -17,7 +17,7 @@ pytestmark = pytest.mark.tinker
 
 PATIENCE = 300.0
 SETTINGS = (
-    "--engine tinker --model.lora.rank 8 --tinker.silence-seconds 2 --steps 3 --problems.max-goalposts 3 --learn.lr 1e-3 "
+    "--engine tinker --model.lora.rank 8 --tinker.silence-seconds 20 --steps 3 --problems.max-goalposts 3 --learn.lr 1e-3 "
     "--evaluate.every 3 --evaluate.samples 2 --evaluate.temperature 1.0 --evaluate.ks 1 2 --evaluate.validation-problems 2 "
     "--gasp.goalposts-per-step 3 --gasp.min-programs 3 --gasp.max-attempts 2 --gasp.tries 4 --gasp.practice-per-step 4 "
     "--gasp.buffer-capacity 5 --sandbox.workers 1"

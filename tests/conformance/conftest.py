@@ -175,7 +175,7 @@ class TinkerService:
     model: ModelConfig
 
     def open(self, **settings: Any) -> TinkerEngine:
-        config = TinkerConfig(self.url, model="letters", silence_seconds=5)
+        config = TinkerConfig(self.url, model="letters")
         return TinkerEngine(self.model, replace(config, **settings))
 
     def alike(self) -> LocalEngine:

@@ -278,8 +278,9 @@ def test_a_service_that_hangs_or_dies_is_said_to_be_gone(
     tinker_service: Any, serve_tinker: Callable[..., Any], tmp_path: Path
 ) -> None:
     server = serve_tinker(model=tinker_service.model.path, name="letters", states=tmp_path, context=64)
-    with closing(replace(tinker_service, url=server.url).open(silence_seconds=2)) as engine:
+    with closing(replace(tinker_service, url=server.url).open()) as engine:
         items = training(engine)
+        engine._service._config = replace(engine._service._config, silence_seconds=2)
         server.process.send_signal(signal.SIGSTOP)
         with pytest.raises(ServiceLostError, match=r"is gone \(timed out\), asked for: samples of request 1 of 6"):
             sampled(engine)
