@@ -40,7 +40,7 @@ from gasp_rl.policy.engine import (
 from gasp_rl.policy.learner import require_learnable, require_prompts
 from gasp_rl.policy.local import choose_device, choose_dtype, sampler_for
 from gasp_rl.policy.lora import add_lora
-from gasp_rl.policy.memory import Place, free_memory, require_room_at
+from gasp_rl.policy.memory import Place, free_memory, require_room_at, shape_of
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler, require_answerable
 from gasp_rl.policy.saved import digest_of, export, read_state, replacing, write_index, write_share
@@ -356,6 +356,7 @@ class RayEngine:
         """Opens the model that `config` names in every process; ModelError, before that, if they cannot all fit. `note`
         hears of what was lost and replaced.
         """
+        shape_of(config.path)  # a model that is not there is said before any process is started
         self._ray = ray
         self._version = 0
         self._steps: list[Future[OptimStats]] = []
