@@ -122,7 +122,11 @@ class Cluster:
                     include_dashboard=False,
                     **quiet,
                 )
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except Exception as error:
+            # Ray raises Exception itself where its own processes do not start within half a minute: a busy machine.
+            if type(error) is not Exception and not isinstance(error, (ValueError, RuntimeError, OSError)):
+                raise
+            ray.shutdown()  # what did start
             reason = " ".join(str(error).split())[:300]
             where = f"no Ray cluster at ray.address {config.address!r}" if config.address else "Ray cannot start here"
             raise ConfigError(f"{where}: {reason}") from error
