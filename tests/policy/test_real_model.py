@@ -1,6 +1,7 @@
 """What a real model's samplers owe it: `make test-model MODEL=DIR`, with vLLM `make test-vllm MODEL=DIR`."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gasp_rl.config import ModelConfig
-from gasp_rl.policy.engine import Sample, SampleRequest, SamplingParams, TrainItem
+from gasp_rl.config import LoraConfig, ModelConfig
+from gasp_rl.policy.engine import Loss, OptimParams, Sample, SampleRequest, SamplingParams, TrainItem
 from gasp_rl.policy.local import LocalEngine
 
 # isort: split
@@ -35,15 +36,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[LocalEngine]:
         yield made
 
 
-def in_type(dtype: str) -> pytest.MarkDecorator:
-    """An engine for each sampler, in float32 or bfloat16."""
-    vllm = pytest.param(("vllm", dtype), marks=OF_VLLM, id=f"vllm-{dtype}")
-    ours = pytest.param(("in-process", dtype), id=f"in-process-{dtype}")
+def in_type(dtype: str, rank: int = 0) -> pytest.MarkDecorator:
+    """An engine for each sampler, in float32 or bfloat16, with adapters of a rank or without."""
+    vllm = pytest.param(("vllm", dtype, rank), marks=OF_VLLM, id=f"vllm-{dtype}-{rank}")
+    ours = pytest.param(("in-process", dtype, rank), id=f"in-process-{dtype}-{rank}")
     return pytest.mark.parametrize("engine", [ours, vllm], indirect=True, scope="module")
 
 
-def opened(sampler: str, dtype: str) -> LocalEngine:
-    config: Any = ModelConfig(path=os.environ["GASP_MODEL"], batch_tokens=8192)
+def opened(sampler: str, dtype: str, rank: int) -> LocalEngine:
+    config: Any = ModelConfig(path=os.environ["GASP_MODEL"], batch_tokens=8192, lora=LoraConfig(rank=rank))
     return LocalEngine.open(replace(config, sampler=sampler, dtype=dtype), learns=False)
 
 
@@ -120,3 +121,24 @@ def test_log_probs_of_samples_are_those_of_the_learner(engine: LocalEngine) -> N
 @in_type("bfloat16")
 def test_log_probs_in_bfloat16_are_near_those_of_the_learner(engine: LocalEngine) -> None:
     assert distances(engine).mean() < 2e-2
+
+
+@in_type("float32", rank=16)
+def test_what_was_learned_is_sampled_from_once_it_is_published(engine: LocalEngine) -> None:
+    before = sampled(engine, SamplingParams(48), n=2)
+    items = [TrainItem(prompt, one.tokens, (-1.0) ** place, one.logprobs) for place, (prompt, one) in enumerate(before)]
+    engine.forward_backward(items, Loss(float(sum(len(one.tokens) for _, one in before)))).result()
+    engine.optim_step(OptimParams(lr=1e-3)).result()
+    moved = max(abs(a - b) for item, new in zip(items, engine.logprobs(items).result(), strict=True)
+                for a, b in zip(item.old_logprobs, new, strict=True))  # fmt: skip
+    assert moved > 0.01
+
+    began = time.perf_counter(), time.process_time()
+    version = engine.publish().result()
+    spent = time.perf_counter() - began[0], time.process_time() - began[1]
+
+    after = sampled(engine, SamplingParams(48), n=2)
+    print(f"moved by up to {moved:.2g}, published in {spent[0]:.2f} s ({spent[1]:.2f} s of CPU)")
+    assert {one.version for _, one in after} == {version}
+    assert [one.tokens for _, one in after] != [one.tokens for _, one in before]
+    assert distances(engine).max() < 1e-4
