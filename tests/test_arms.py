@@ -73,9 +73,9 @@ def message(program: str) -> str:
 
 def written(prompt: str, program: str) -> str:
     draft = Draft(message(program), program, INPUTS)
-    if prompt.startswith("<system>"):
-        inputs = "".join(f"\n```input\n{text}\n```" for text in draft.inputs)
-        return f"```message\n{draft.message}\n```\n```python\n{draft.program}\n```{inputs}"
+    if prompt.startswith("<system>"):  # which begins the reply
+        calls = "".join(f"# f({text})\n" for text in draft.inputs)
+        return f" numbers, {draft.message}.\n{calls}{draft.program}\n```"
     return micro.reply(draft)
 
 

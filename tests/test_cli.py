@@ -125,7 +125,7 @@ def test_what_cannot_be_read_at_all_is_one_line_too_and_repeats_what_was_given(a
 def test_a_plan_for_a_service_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *TINKER[1:]]) == 2
 
-    line = "gasp: engine must be local or ray: nothing is known here of a service's machines, got 'tinker'\n"
+    line = "gasp: engine must be local or ray: what a service needs for the model is its own affair, got 'tinker'\n"
     assert capsys.readouterr().err == line
 
 

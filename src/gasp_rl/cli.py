@@ -223,12 +223,6 @@ def plan(asked: Planning) -> None:
     from gasp_rl.report import planned
 
     config, width = asked.config, shutil.get_terminal_size().columns
-    require(
-        config.engine != "tinker",
-        "engine",
-        "local or ray: nothing is known here of a service's machines",
-        config.engine,
-    )
     resources = Resources(round(asked.device_memory_gb * 1e9), round(asked.host_memory_gb * 1e9), asked.machines)
     memory = memory_plan(config, resources)
     print(visible(planned.memory_text(config, memory, width)), end="\n\n")
