@@ -98,7 +98,7 @@ def interrupted(config: RunConfig, out: Path, nth: int, step: int = 0) -> RunDir
     return run
 
 
-@pytest.mark.parametrize("nth", [1, 4, 7, 11, 15, 20, 26])
+@pytest.mark.parametrize("nth", [1, 4, 7, 11, 15, 20, 26, 33])
 def test_guided_play_goes_on_wherever_it_was_stopped(straight: RunDirectory, tmp_path: Path, nth: int) -> None:
     run = interrupted(guided(), tmp_path / "run", nth)
 
@@ -193,7 +193,8 @@ def test_a_run_that_changed_its_course_goes_on_as_if_nothing_had_happened(tmp_pa
     assert {d.course for d in read_journal(whole.journal).decided} == {Course.LENIENT, Course.MAPPING}
     assert not any(replayed.differences for replayed in replay(whole.root))
 
-    run = interrupted(changes_course(), tmp_path / "run", 10)  # in the second iteration
+    run = interrupted(changes_course(), tmp_path / "run", 13)
+    assert len(read_journal(run.journal).iterations) == 1
     resume_run(run.root, Silent())
 
     assert bytes_of(run) == bytes_of(whole)
@@ -219,7 +220,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(straight: RunDirectory, tm
 
 
 def test_without_a_checkpoint_a_run_begins_again(straight: RunDirectory, tmp_path: Path) -> None:
-    run = interrupted(guided(), tmp_path / "run", 11)
+    run = interrupted(guided(), tmp_path / "run", 0, step=3)
     shutil.rmtree(run.checkpoints)
 
     resume_run(run.root, Silent())
