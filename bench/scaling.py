@@ -4,7 +4,8 @@
 
 Every run is a process with a Ray cluster of its own, of the same recipe and seed, so that all have nearly the same to do: where
 rounding makes them differ, it is said by how much. From each run of one and one, what the run after it takes is predicted
-and compared, phase by phase, as sums over its iterations. Whatever else the machine does at that time is in both.
+and compared, phase by phase, as sums over its iterations, with the speed of what learners send each other as bench/link.py
+measures it here. Whatever else the machine does at that time is in both.
 """
 
 import os
@@ -17,7 +18,10 @@ from statistics import median
 
 import tyro
 
+import link
 from gasp_rl.plan import work_of
+from gasp_rl.policy.learner import CPU_TOKENS
+from gasp_rl.policy.models import MICRO, blank_model
 from gasp_rl.runs.directory import RunDirectory, read_config
 from gasp_rl.runs.journal import read_journal
 from gasp_rl.runs.metrics import read_measurements
@@ -54,7 +58,15 @@ def stages(work: Work) -> dict[str, Stage]:
     return {stage.name: stage for stage in work.iteration}
 
 
-def compare(asked: Bench, one: RunDirectory, several: RunDirectory) -> dict[str, tuple[float, float]]:
+def traffic_here(learners: int) -> Traffic:
+    """What learners of the embedded model send each other, one thread each, as fast as it goes now."""
+    model = blank_model(MICRO)
+    layer = sum(parameter.numel() for parameter in model.base_model.get_submodule("layers.0").parameters())
+    parameters = model.num_parameters()
+    return Traffic(parameters, parameters, 4, CPU_TOKENS, link=link.speed(link.Bench(learners, parameters=layer)))
+
+
+def compare(asked: Bench, traffic: Traffic, one: RunDirectory, several: RunDirectory) -> dict[str, tuple[float, float]]:
     """Seconds that were predicted and measured of each phase, and of an iteration."""
     config = read_config(one.config)
     single, many = (
@@ -64,11 +76,10 @@ def compare(asked: Bench, one: RunDirectory, several: RunDirectory) -> dict[str,
     to = Arrangement(asked.learners, asked.samplers, False, single.workers)
     found = {}
     for name, stage in stages(single).items():
-        times, real = predicted(single, stage, Traffic(), to), stages(many)[name]
+        times, real = predicted(single, stage, traffic, to), stages(many)[name]
         found[f"{name}: sampling"] = times.sampling, real.sampling
         found[f"{name}: sampling, programs"] = times.sampling + times.programs, real.sampling + real.rest
-        found[f"{name}: update"] = times.update, real.update
-        found[f"{name}: publishing"] = times.transfer, real.publish
+        found[f"{name}: update, sending"] = times.update + times.transfer, real.update + real.publish
         found[name] = times.total, real.seconds
     whole = (sum(found[name][place] for name in stages(single)) for place in (0, 1))
     found["an iteration"] = next(whole), next(whole)
@@ -85,11 +96,13 @@ def main() -> None:
     asked = tyro.cli(Bench)
     with tempfile.TemporaryDirectory() as scratch:
         root = asked.out or Path(scratch)
+        traffic = traffic_here(asked.learners)
+        print(f"between learners {traffic.link / 1e9:.2f} GB/s")
         rounds = []
         for number in range(asked.rounds):
             one = run(asked, root / f"one-{number}", 1, 1)
             several = run(asked, root / f"several-{number}", asked.learners, asked.samplers)
-            rounds.append(compare(asked, one, several))
+            rounds.append(compare(asked, traffic, one, several))
     print(
         f"\nseconds an iteration, {asked.learners} learners and {asked.samplers} samplers, medians of {asked.rounds} rounds"
     )

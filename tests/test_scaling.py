@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gasp_rl.scaling import (
     Amounts,
     Arrangement,
+    Load,
     Stage,
     Times,
     Traffic,
@@ -40,7 +41,7 @@ def stages(draw: st.DrawFn) -> Stage:
     variation = draw(st.floats(0, 1)) * math.sqrt(max(0, prompts / rounds - 1))
     return Stage(
         "lemma", sampling + rest + update + publish, sampling, update, publish, draw(seconds), tokens,
-        longest=draw(st.floats(0, 1)) * tokens, rounds=rounds, prompts=prompts, spread=variation * tokens / prompts,
+        longest=draw(st.floats(0, 1)) * tokens, rounds=rounds, prompts=prompts, prompted=draw(seconds) * prompts, spread=variation * tokens / prompts,
         learned=draw(st.floats(0, 1e6)),
     )  # fmt: skip
 
@@ -108,7 +109,8 @@ def test_no_arrangement_is_faster_than_what_cannot_be_shared(work: Work, learner
 
     for stage in work.iteration:
         times = predicted(work, stage, FREE, to)
-        assert times.sampling >= stage.sampling * paced.serial_share(stage, stage.share(work.samplers)) * (1 - 1e-9)
+        alone, of = (paced.seconds(load) for load in (Load(0, 0, stage.longest), stage.load(work.samplers)))
+        assert times.sampling >= stage.sampling * (alone / of if of else 1) * (1 - 1e-9)
         assert times.sampling >= stage.sampling / samplers * (1 - 1e-9)
         assert times.update == pytest.approx(stage.update * work.learners / learners)
         assert min(times.sampling, times.programs + 1e-6, times.update, times.transfer) >= 0
@@ -122,19 +124,22 @@ def test_sending_takes_the_longer_the_slower_the_link(work: Work, learners: int,
     assert seconds_of(work, to) <= fast <= slow
 
 
-@given(st.floats(0.01, 1), st.floats(0, 1), st.lists(st.tuples(counts, counts), min_size=2, max_size=6))
+@given(
+    st.tuples(st.floats(0.01, 1), st.floats(0, 1), st.floats(0, 1)),
+    st.lists(st.tuples(counts, counts, counts), min_size=1, max_size=8),
+)
 def test_what_waits_for_the_token_before_is_told_from_what_can_be_shared(
-    shared: float, serial: float, sizes: list[tuple[int, int]]
+    rates: tuple[float, float, float], sizes: list[tuple[int, int, int]]
 ) -> None:
-    measured = [Stage("a", 0, shared * x + serial * y, tokens=x, longest=y) for x, y in sizes]
+    def seconds(*size: int) -> float:
+        return sum(rate * count for rate, count in zip(rates, size, strict=True))
+
+    measured = [Stage("a", 0, seconds(x, y, z), tokens=x, prompted=y, longest=z) for x, y, z in sizes]
 
     found = pace(measured)
 
-    assert found.shared >= 0
-    assert found.serial >= 0
-    if len({x / y for x, y in sizes}) > 1:
-        fitted = [found.shared * x + found.serial * y for x, y in sizes]
-        assert fitted == pytest.approx([stage.sampling for stage in measured], rel=1e-2, abs=1e-2)
+    assert min(found.shared, found.reading, found.serial) >= 0
+    assert [found.seconds(stage.load(1)) for stage in measured] == pytest.approx([s.sampling for s in measured])
 
 
 @given(st.integers(1, 1000), st.floats(0, 1), st.integers(1, 200))

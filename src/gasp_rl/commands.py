@@ -90,7 +90,8 @@ class Planning:
     devices: tuple[int, ...] = (1, 2, 4, 8, 16)
     """How many to compare."""
     link_gb_per_second: float = 0.0
-    """Between devices of a machine; what is sent there takes no time where it is not told."""
+    """That a device receives of others on its machine in messages of a layer's size (bench/link.py measures it); what is sent
+    takes no time where it is not told."""
     network_gb_per_second: float = 0.0
     """Between machines, likewise."""
     cost_per_device_hour: float = 0.0

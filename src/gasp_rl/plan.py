@@ -118,6 +118,7 @@ def _stage(laps: Sequence[Measurement], times: int) -> Stage:
         longest=sum(m.longest for m in laps) / times,
         rounds=sum(m.rounds for m in laps) / times,
         prompts=prompts / times,
+        prompted=sum(m.prompt_tokens for m in laps) / times,
         spread=(squares / prompts) ** 0.5 if prompts else 0.0,
         learned=sum(m.learned_tokens for m in laps) / times,
         programs_run=sum(m.programs for m in laps) / times,

@@ -28,9 +28,9 @@ class Observer(Protocol):
         """So many of the prompts that are being sampled together have all their completions; the model goes on."""
         ...
 
-    def sampling(self, tokens: int, longest: int) -> None:
-        """A prompt was answered with so many tokens, so many in its longest completion, and the model rests until `progress`
-        is next told.
+    def sampling(self, prompt: int, tokens: int, longest: int) -> None:
+        """A prompt of so many tokens, 0 where nobody counts them, was answered with so many, so many in its longest
+        completion, and the model rests until `progress` is next told.
         """
         ...
 
@@ -79,7 +79,7 @@ class Silent:
     def progress(self, done: int, total: int) -> None:
         pass
 
-    def sampling(self, tokens: int, longest: int) -> None:
+    def sampling(self, prompt: int, tokens: int, longest: int) -> None:
         pass
 
     def learning(self, tokens: int) -> None:
@@ -125,9 +125,9 @@ class Several:
         for observer in self._observers:
             observer.progress(done, total)
 
-    def sampling(self, tokens: int, longest: int) -> None:
+    def sampling(self, prompt: int, tokens: int, longest: int) -> None:
         for observer in self._observers:
-            observer.sampling(tokens, longest)
+            observer.sampling(prompt, tokens, longest)
 
     def learning(self, tokens: int) -> None:
         for observer in self._observers:

@@ -3,15 +3,18 @@
 A run is a sequence of stages, one after the other: sampling, with programs run beside it, then an update, then publishing.
 
 *Sampling.* Tokens of one completion come one after the other, on however many devices; different prompts are shared. By
-least squares of relative errors over all that was measured, seconds = a * tokens + b * longest, with neither below 0 (`longest`: tokens of the longest
-completion of each round, added up; `tokens`: of the sampler that had most). That says which share of a stage's time,
-e = b * longest / (a * tokens + b * longest), stays as it is. With S samplers the rest is divided by prompts, whose length nobody knows beforehand, so one sampler has more
-to do than the mean: for R prompts a round whose tokens differ by a coefficient of variation c,
+least squares of relative errors over all that was measured, none of the three below 0,
 
-    share(S) = 1/S + c * sqrt(2 ln S / (S R)), at least 1/R, at most 1
-    sampling(S) = measured * (e + (1 - e) * share(S) / share(measured S))
+    seconds = a * tokens + p * prompted + b * longest
 
-(the largest of S normal sums is about sqrt(2 ln S) standard deviations above their mean).
+(`longest`: tokens of the longest completion of each round, added up; `tokens` sampled and `prompted`, those of prompts: of the
+sampler that had most). With S samplers prompts are shared. How long their completions become nobody knows beforehand,
+so one sampler has more to do than the mean: for R prompts a round whose tokens differ by a coefficient of variation c,
+
+    share(S, c) = 1/S + c * sqrt(2 ln S / (S R)), at least 1/R, at most 1
+
+(the largest of S normal sums is about sqrt(2 ln S) standard deviations above their mean). What S samplers take is to what
+was measured as these seconds are to those: share(S, c) of the tokens, share(S, 0) of the prompts, and all of `longest`.
 
 *Programs* run while the model samples; what was not hidden behind it, `rest`, is measured. They take CPU / workers at the
 least, and with more workers W that part of `rest` shrinks likewise:
@@ -22,7 +25,8 @@ On one machine whose processors also hold the model there is a third bound: all 
 
 *Update.* Items are dealt by their tokens, which are known, so learners have nearly the same: update * (measured L) / L, and on top of it
 what FSDP2 sends, if a link's speed is known: for each micro-batch every weight is gathered twice in the type of the
-arithmetic and its gradient summed once in float32, (L-1)/L of each.
+arithmetic and its gradient summed once in float32, (L-1)/L of each. It is sent layer by layer, so the speed that counts is
+that of messages of a layer's size.
 
 *Publishing.* As measured; and weights in float32 are gathered once from the learners, (L-1)/L of them, and sent to
 every further machine.
@@ -36,6 +40,18 @@ from dataclasses import dataclass, replace
 
 CLOCK = 1e-3
 """Seconds that measurements tell apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the time of sampling depends on."""
+
+    tokens: float
+    """Sampled by whoever samples most."""
+    prompted: float
+    """Likewise of prompts."""
+    longest: float
+    """Sampled one after the other, by anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +78,15 @@ class Stage:
     learned: float = 0.0
     """Tokens that the update ran over."""
     programs_run: float = 0.0
+    prompted: float = 0.0
+    """Tokens of the prompts."""
 
-    def share(self, samplers: int) -> float:
-        """Of the tokens, that the one of so many samplers has who has most."""
+    def load(self, samplers: int) -> Load:
+        """What is waited for with so many samplers: of tokens and prompts, those of the sampler that has most."""
         mean = self.tokens / self.prompts if self.prompts else 0.0
         each_round = self.prompts / self.rounds if self.rounds else self.prompts
-        return busiest(each_round, self.spread / mean if mean else 0.0, samplers)
+        most = busiest(each_round, self.spread / mean if mean else 0.0, samplers)
+        return Load(self.tokens * most, self.prompted * busiest(each_round, 0.0, samplers), self.longest)
 
     @property
     def rest(self) -> float:
@@ -88,9 +107,9 @@ class Traffic:
     token_budget: int = 16_384
     """Of a micro-batch."""
     link: float = 0.0
-    """Bytes per second, between devices of one machine."""
+    """Bytes per second that a device receives of others on its machine, in messages of a layer's size."""
     network: float = 0.0
-    """Bytes per second, between machines."""
+    """Likewise between machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,42 +159,30 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds of sampling per token that can be shared, and per token that has to wait for the one before it."""
+    """Seconds of sampling per token sampled, per token of a prompt, and per token that waits for the one before it."""
 
     shared: float
+    reading: float
     serial: float
 
-    def serial_share(self, stage: Stage, share: float = 1.0) -> float:
-        """Where one sampler had this share of the tokens."""
-        serial, shared = self.serial * stage.longest, self.shared * stage.tokens * share
-        return serial / (serial + shared) if serial + shared > 0 else 0.0
+    def seconds(self, load: Load) -> float:
+        return self.shared * load.tokens + self.reading * load.prompted + self.serial * load.longest
 
 
 def pace(stages: Iterable[Stage], samplers: int = 1) -> Pace:
-    """Of stages that so many samplers had part in. By least squares of relative errors over these stages, neither below 0.
+    """Of stages that so many samplers had part in. By least squares of relative errors over these stages, none below 0.
 
     >>> found = pace([Stage("a", 3, 3.0, tokens=100, longest=10), Stage("b", 5, 5.0, tokens=200, longest=10)])
-    >>> round(found.shared, 6), round(found.serial, 6)
-    (0.02, 0.1)
+    >>> round(found.shared, 6), found.reading, round(found.serial, 6)
+    (0.02, 0.0, 0.1)
     """
-    rows = [
-        (s.tokens * s.share(samplers) / s.sampling, s.longest / s.sampling, 1.0)
-        for s in stages
-        if s.tokens and s.sampling >= CLOCK
-    ]
-    xx, yy = sum(x * x for x, _, _ in rows), sum(y * y for _, y, _ in rows)
-    xy, xt, yt = (sum(u * v for u, v in pairs) for pairs in (
-        [(x, y) for x, y, _ in rows], [(x, t) for x, _, t in rows], [(y, t) for _, y, t in rows],
-    ))  # fmt: skip
-    if not xx:
-        return Pace(0.0, 0.0)
-    determinant = xx * yy - xy * xy
-    if determinant <= 1e-9 * xx * yy:  # all stages alike: nothing tells the two apart
-        return Pace(xt / xx, 0.0)
-    shared, serial = (xt * yy - yt * xy) / determinant, (yt * xx - xt * xy) / determinant
-    if serial < 0:
-        return Pace(xt / xx, 0.0)
-    return Pace(0.0, yt / yy) if shared < 0 else Pace(shared, serial)
+    from scipy.optimize import nnls
+
+    loads = [(stage.load(samplers), stage.sampling) for stage in stages if stage.tokens and stage.sampling >= CLOCK]
+    if not loads:
+        return Pace(0.0, 0.0, 0.0)
+    found, _ = nnls([[load.tokens / s, load.prompted / s, load.longest / s] for load, s in loads], [1.0] * len(loads))
+    return Pace(*map(float, found))
 
 
 def busiest(prompts: float, variation: float, hands: int) -> float:
@@ -234,9 +241,9 @@ class Measured:
 
 def predicted(work: Work, stage: Stage, traffic: Traffic, to: Arrangement) -> Times:
     """What a stage of this work takes there. With those who did it, what was measured."""
-    share = stage.share(work.samplers)
-    serial = work.pace.serial_share(stage, share)
-    sampling = stage.sampling * (serial + (1 - serial) * stage.share(to.samplers) / share)
+    paced = work.pace
+    then, now = (paced.seconds(stage.load(samplers)) for samplers in (work.samplers, to.samplers))
+    sampling = stage.sampling * (now / then if then else 1.0)
 
     own = stage.sampling + stage.rest
     fewer = min(1.0, work.workers / to.workers)

@@ -18,7 +18,7 @@ def replayed(journal: Journal, view: Observer) -> None:
                 for phase in iteration.phases:
                     view.phase(phase.name)
                     for done, proposal in enumerate(phase.proposals, start=1):
-                        view.sampling(60, 60)
+                        view.sampling(9, 60, 60)
                         view.proposal(proposal)
                         view.progress(done, len(phase.proposals))
                     for answer in phase.answers:

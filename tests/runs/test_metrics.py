@@ -29,7 +29,7 @@ def test_a_phase_is_measured_from_its_beginning_to_the_next() -> None:
         clock.now = began
         meter.progress(0, 2)
         clock.now = ended
-        meter.sampling(tokens, tokens // 2)
+        meter.sampling(10, tokens, tokens // 2)
     meter.executed(0.25)
     meter.executed(0.5)
     clock.now = 6.0
@@ -46,6 +46,7 @@ def test_a_phase_is_measured_from_its_beginning_to_the_next() -> None:
     assert (lemma.sampling_seconds, lemma.update_seconds, lemma.sandbox_cpu_seconds) == (2.5, 3.0, 0.75)
     assert (lemma.publish_seconds, lemma.learned_tokens, lemma.programs) == (1.5, 1000, 2)
     assert (lemma.rounds, lemma.prompts, lemma.longest, lemma.spread) == (2, 2, 25 + 3, 21.5)
+    assert lemma.prompt_tokens == 20
     assert lemma.cpu_seconds == 1.0
     assert (record.phase, record.seconds, record.tokens) == ("record", 0.0, 0)
 
@@ -69,7 +70,7 @@ def test_what_happens_before_any_phase_is_not_measured() -> None:
     meter = Meter(told.append)
 
     meter.executed(1.0)
-    meter.sampling(5, 5)
+    meter.sampling(5, 5, 5)
     meter.learning(5)
     meter.iteration(1, 2)
     meter.close()

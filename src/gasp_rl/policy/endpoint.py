@@ -149,7 +149,7 @@ class Endpoint:
         group: list[_Written] = []
         for number, written in enumerate(self._answers(job, len(asked) * n), start=1):
             group.append(written)
-            self._observer.sampling(written.tokens, written.tokens)
+            self._observer.sampling(0, written.tokens, written.tokens)
             if number % n == 0:
                 self.sampled_tokens += sum(one.tokens for one in group)
                 self._observer.progress(number // n, len(asked))

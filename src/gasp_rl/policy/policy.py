@@ -59,7 +59,7 @@ class EnginePolicy:
         for done, (index, samples) in enumerate(self._engine.sample(requests), start=1):
             lengths = [len(sample.tokens) for sample in samples]
             self.sampled_tokens += sum(lengths)
-            self._observer.sampling(sum(lengths), max(lengths, default=0))
+            self._observer.sampling(len(requests[index].prompt), sum(lengths), max(lengths, default=0))
             yield places[index], [self._completion(sample) for sample in samples]
             self._observer.progress(done, len(requests))
 

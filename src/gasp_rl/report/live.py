@@ -134,7 +134,7 @@ class LiveView:
     def progress(self, done: int, total: int) -> None:
         self._done, self._total = done, total
 
-    def sampling(self, tokens: int, longest: int) -> None:
+    def sampling(self, prompt: int, tokens: int, longest: int) -> None:
         now = self._clock()
         self._tokens += tokens
         self._sampled.append((now, tokens))

@@ -47,6 +47,8 @@ class Measurement(msgspec.Struct, frozen=True):
     """Times that prompts were sampled for together."""
     prompts: int = 0
     """Answered, over all rounds."""
+    prompt_tokens: int = 0
+    """Of these prompts, each counted once, however many completions it has."""
     longest: int = 0
     """Tokens of the longest completion of each round, added up: so many had to be sampled one after the other."""
     spread: float = 0.0
@@ -105,6 +107,7 @@ class _Lap:
     sandbox_cpu_seconds: float = 0.0
     programs: int = 0
     prompts: int = 0
+    prompt_tokens: int = 0
     squares: int = 0
     """Of the tokens of each prompt's completions, added up."""
     longest: list[int] = field(default_factory=list)
@@ -153,11 +156,12 @@ class Meter(Silent):
             if not done:
                 self._lap.longest.append(0)
 
-    def sampling(self, tokens: int, longest: int) -> None:
+    def sampling(self, prompt: int, tokens: int, longest: int) -> None:
         if self._lap:
             self._lap.sampling_seconds += self.clock() - self._lap.model_since
             self._lap.tokens += tokens
             self._lap.prompts += 1
+            self._lap.prompt_tokens += prompt
             self._lap.squares += tokens * tokens
             self._lap.longest[-1:] = [max([longest, *self._lap.longest[-1:]])]
 
@@ -193,6 +197,7 @@ class Meter(Silent):
                 programs=lap.programs,
                 rounds=len(lap.longest),
                 prompts=lap.prompts,
+                prompt_tokens=lap.prompt_tokens,
                 longest=sum(lap.longest),
                 spread=round(lap.spread, 3),
                 learned_tokens=lap.learned_tokens,
