@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 import tyro
 from torch import multiprocessing
-from torch.multiprocessing.spawn import spawn
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
@@ -60,6 +59,7 @@ def speed(asked: Bench) -> float:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     found = multiprocessing.get_context("spawn").SimpleQueue()
+    spawn: Callable[..., Any] = multiprocessing.spawn  # type: ignore[attr-defined] # documented, but not listed
     spawn(take_part, (asked, port, found), nprocs=asked.processes)
     return float(found.get())
 

@@ -18,13 +18,15 @@ from gasp_rl.scaling import Amounts, Arrangement
 
 LAPS = (
     Measurement(0, "evaluate", 30.0, sampling_seconds=20.0, tokens=600, prompts=4, rounds=2, longest=100, cores=4),
-    Measurement(1, "lemma", 10.0, 100, sampling_seconds=6.0, update_seconds=3.0, publish_seconds=1.0,
+    Measurement(1, "lemma", 99.0, 100, sampling_seconds=50.0, update_seconds=40.0, cores=4),
+    Measurement(1, "record", 9.0, cores=4),
+    Measurement(2, "lemma", 10.0, 100, sampling_seconds=6.0, update_seconds=3.0, publish_seconds=1.0,
                 sandbox_cpu_seconds=2.0, programs=8, rounds=2, prompts=10, longest=20, spread=3.0, learned_tokens=50, cores=4),
-    Measurement(1, "record", 1.0, cores=4),
-    Measurement(2, "lemma", 14.0, 200, sampling_seconds=8.0, update_seconds=5.0, publish_seconds=1.0,
-                sandbox_cpu_seconds=4.0, programs=12, rounds=2, prompts=10, longest=30, spread=5.0, learned_tokens=70, cores=4),
     Measurement(2, "record", 1.0, cores=4),
-    Measurement(2, "checkpoint", 3.0, cores=4),
+    Measurement(3, "lemma", 14.0, 200, sampling_seconds=8.0, update_seconds=5.0, publish_seconds=1.0,
+                sandbox_cpu_seconds=4.0, programs=12, rounds=2, prompts=10, longest=30, spread=5.0, learned_tokens=70, cores=4),
+    Measurement(3, "record", 1.0, cores=4),
+    Measurement(3, "checkpoint", 3.0, cores=4),
 )  # fmt: skip
 
 
@@ -38,11 +40,11 @@ def write(root: Path, config: RunConfig, laps: tuple[Measurement, ...] = LAPS) -
     return root
 
 
-def test_an_iteration_is_the_mean_of_those_measured(tmp_path: Path) -> None:
+def test_an_iteration_is_the_mean_of_those_measured_after_the_first_which_warms_everything_up(tmp_path: Path) -> None:
     found = measured(write(tmp_path / "run", demo()), demo(), on_cpu=False)
 
     lemma, record = found.work.iteration
-    assert (found.iterations, lemma.name, record.seconds) == (2, "lemma", 1.0)
+    assert (found.iterations, lemma.name, record.seconds) == (3, "lemma", 1.0)
     assert (lemma.seconds, lemma.sampling, lemma.update, lemma.publish, lemma.rest) == (12.0, 7.0, 3.0, 1.0, 1.0)
     assert (lemma.tokens, lemma.longest, lemma.prompts, lemma.rounds, lemma.learned) == (150, 25, 10, 2, 60)
     assert lemma.spread == pytest.approx(((9 + 25) / 2) ** 0.5)

@@ -49,6 +49,8 @@ def measured(run: Path, config: RunConfig, *, on_cpu: bool) -> Measured:
 def work_of(config: RunConfig, measurements: Sequence[Measurement], journal: Journal, *, on_cpu: bool) -> Work:
     """What a run with these settings, of one iteration at the least, had to do."""
     training = [m for m in measurements if m.training]
+    if any(m.step > training[0].step for m in training):  # the first iteration warms everything up, once
+        training = [m for m in training if m.step > training[0].step]
     iterations = sum(m.phase == RECORD for m in training)
     cores = max(m.cores for m in training)
     evaluations = [m for m in measurements if m.phase == EVALUATE]
