@@ -1,7 +1,9 @@
 """How the learner cuts up its work. What it computes is in tests/conformance."""
 
 import importlib.util
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import pytest
@@ -12,7 +14,7 @@ from transformers import Gemma2Config, GPT2Config, LlamaConfig, MistralConfig, P
 
 from gasp_rl.errors import ModelError
 from gasp_rl.policy.engine import Loss, OptimParams, TrainItem
-from gasp_rl.policy.learner import ModelLearner, micro_batches, rows_of
+from gasp_rl.policy.learner import BATCHES_WORTH, ModelLearner, micro_batches, rows_of
 
 MakeModel: TypeAlias = Callable[[PreTrainedConfig], PreTrainedModel]
 
@@ -68,6 +70,26 @@ def test_micro_batches_hold_every_item_once_within_the_budget(lengths: list[int]
     for batch in batches:
         longest = max(lengths[place] for place in batch)
         assert len(batch) == 1 or len(batch) * longest <= budget
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 200))
+def test_no_other_micro_batches_of_rows_of_like_length_cost_less(lengths: list[int], budget: int) -> None:
+    def cost(batches: Sequence[Sequence[int]]) -> float:
+        """Infinite where one does not fit."""
+        padded = [len(batch) * max(batch) for batch in batches]
+        fits = all(len(batch) == 1 or size <= budget for batch, size in zip(batches, padded, strict=True))
+        return sum(padded) + len(batches) * budget / BATCHES_WORTH if fits else math.inf
+
+    row, cuts = sorted(lengths, reverse=True), range(1, len(lengths))
+    others = [
+        [row[begin:end] for begin, end in itertools.pairwise([0, *chosen, len(row)])]
+        for count in range(len(lengths))
+        for chosen in itertools.combinations(cuts, count)
+    ]
+
+    found = [[lengths[place] for place in batch] for batch in micro_batches(lengths, budget)]
+
+    assert cost(found) == pytest.approx(min(map(cost, others)))
 
 
 def test_micro_batches_of_mixed_texts_waste_little_on_padding() -> None:
