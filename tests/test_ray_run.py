@@ -23,6 +23,9 @@ SETTINGS = (
     "--gasp.buffer-capacity 5 --model.device cpu --model.dtype float32 --model.threads 1 --sandbox.workers 1"
 )
 
+BUSIEST = "--learn.overlap --learn.truncate 2 --ray.transfer broadcast"
+"""Samplers go on while learners learn, and have to be found by them."""
+
 COMMAND = """
 import signal, sys
 from gasp_rl.cli import main
@@ -42,8 +45,8 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def train(out: Path) -> subprocess.Popen[str]:
-    return start("train", "micro-gasp", *SETTINGS.split(), "--out", str(out))
+def train(out: Path, more: str = "") -> subprocess.Popen[str]:
+    return start("train", "micro-gasp", *SETTINGS.split(), *more.split(), "--out", str(out))
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -103,14 +106,15 @@ def bytes_of(run: RunDirectory) -> tuple[bytes, bytes]:
 
 def test_a_run_that_loses_a_sampler_and_a_learner_and_is_resumed_ends_as_one_that_lost_none(tmp_path: Path) -> None:
     whole, run = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "run")
-    undisturbed = train(whole.root)
+    undisturbed = train(whole.root, BUSIEST)
     said = ended(undisturbed)
     assert undisturbed.returncode == 0, said
     journal = read_journal(whole.journal)
     assert isinstance(journal.ending, Finished)
+    assert {p.update.lag for i in journal.iterations for p in i.phases if p.update and p.update.rollouts} == {0, 1}
     assert {evaluation.split for evaluation in journal.evaluations} == {"validation", "goalposts", "matched_base"}
 
-    process = train(run.root)
+    process = train(run.root, BUSIEST)
     until(lambda: iterations(run) == 1, process)
     processes = descendants(process.pid)
     kill(process, "SamplerProcess")

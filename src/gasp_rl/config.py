@@ -593,8 +593,11 @@ class RayConfig:
     """For a process to be placed, started and given its model."""
     answer_seconds: float = 1800.0
     """For one answer: a call to a learner, the next request that a sampler finishes. Longer is taken for dead."""
+    transfer: Literal["store", "broadcast"] = "store"
+    """How published weights get to the samplers: through Ray's object store, or broadcast by torch.distributed: NCCL where
+    models are on GPUs (not with `colocate`: it wants a GPU for each process), gloo on CPUs."""
     object_store_mb: int = 512
-    """Shared memory of a cluster that is started here. Published weights, in float32, go through it."""
+    """Shared memory of a cluster that is started here. Published weights go through it, in float32, unless broadcast."""
 
     @property
     def processes(self) -> int:
@@ -604,6 +607,8 @@ class RayConfig:
         require_at_least(1, self, "ray.", "learners", "samplers")
         require_at_least(0, self, "ray.", "sandboxes")
         require_at_least(80, self, "ray.", "object_store_mb")  # Ray's own limit
+        apart = not (self.colocate and self.transfer == "broadcast")
+        require(apart, "ray.transfer", "store with ray.colocate: NCCL wants a GPU for each process", self.transfer)
         for name in ("start_seconds", "answer_seconds"):
             require(getattr(self, name) > 0, f"ray.{name}", "positive", getattr(self, name))
 

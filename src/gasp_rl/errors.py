@@ -7,7 +7,8 @@ GaspError                 something a person has to read; the command line print
 ├── ModelError            a model directory that is missing, broken or refused
 ├── SandboxError          the sandbox cannot start here, or cannot enforce what was asked
 ├── EngineError           the engine failed or was asked for what it cannot do
-│   └── ServiceLostError  the service behind it cannot be reached, or gave no answer in time
+│   ├── ServiceLostError  the service behind it cannot be reached, or gave no answer in time
+│   └── HandoverError     weights did not reach all who should have them
 ├── WorkerError           a process of a cluster that cannot be started, or failed
 │   └── WorkerLostError   it died, or gave no answer in time
 └── RunError              a run directory that cannot be created, written or read
@@ -43,6 +44,10 @@ class EngineError(GaspError):
 
 
 class ServiceLostError(EngineError):
+    pass
+
+
+class HandoverError(EngineError):
     pass
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from gasp_rl.config import LoraConfig, ModelConfig, RayConfig
 from gasp_rl.errors import EngineError, ModelError, WorkerLostError
 from gasp_rl.policy.engine import Engine, Loss, OptimParams, Sample, SampleRequest, SamplingParams, TrainItem
 from gasp_rl.policy.local import TOKEN_BUDGET, LocalEngine
-from gasp_rl.policy.ray_engine import LearnerProcess, RayEngine
+from gasp_rl.policy.ray_engine import LearnerProcess, RayEngine, _Broadcast
 
 pytestmark = pytest.mark.ray
 
@@ -310,6 +311,59 @@ def test_a_sampler_that_dies_between_calls_is_replaced_by_one_with_the_newest_we
     assert len(ray_notes) == 2
     fresh = training(ray_engine)
     assert max(abs(new - old) for item, found in zip(fresh, ray_engine.logprobs(fresh).result(), strict=True)
+               for new, old in zip(found, item.old_logprobs, strict=True)) < 1e-4  # fmt: skip
+
+
+@pytest.fixture
+def broadcasting(ray_engine: RayEngine) -> Iterator[RayEngine]:
+    """The same engine, whose weights do not go through the object store."""
+    stored = ray_engine._ray
+    ray_engine._ray = replace(stored, transfer="broadcast")
+    yield ray_engine
+    ray_engine._ray = stored
+
+
+def test_weights_that_are_broadcast_are_those_that_the_object_store_hands_on(
+    broadcasting: RayEngine, ray_notes: list[str], tmp_path: Path
+) -> None:
+    broadcasting.save(tmp_path / "beginning")
+    items, found = training(broadcasting), []
+
+    for transfer in ("broadcast", "store"):
+        broadcasting._ray = replace(broadcasting._ray, transfer=transfer)
+        broadcasting.load(tmp_path / "beginning")
+        for _ in range(2):
+            learn(broadcasting, items, lr=0.01)
+        found.append((sampled(broadcasting), broadcasting.digest, broadcasting.version))
+
+    assert found[0] == found[1]
+    assert {sample.version for samples in found[0][0].values() for sample in samples} == {2}
+    assert not ray_notes
+
+
+def test_samplers_that_die_before_or_during_a_broadcast_are_replaced_by_ones_that_get_it(
+    broadcasting: RayEngine, ray_notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One while nothing is published; then one that is found alive, and dies before it can take what is handed over."""
+    learn(broadcasting, training(broadcasting))
+    items, before = training(broadcasting), sampled(broadcasting)
+    broadcasting._samplers.workers[0].kill()
+    assert sampled(broadcasting) == before
+
+    hand_over, doomed = _Broadcast.to, [broadcasting._samplers.workers[1]]
+
+    def late(self: _Broadcast, workers: Any, version: int) -> Any:
+        if doomed and doomed[0] in workers:
+            doomed.pop().kill()
+        return hand_over(self, workers, version)
+
+    monkeypatch.setattr(_Broadcast, "to", late)
+    broadcasting._ray = replace(broadcasting._ray, answer_seconds=20)
+    learn(broadcasting, items)
+
+    assert [note.split(" died")[0] for note in ray_notes] == ["sampler 1 of 2", "sampler 2 of 2"]
+    fresh = training(broadcasting)
+    assert max(abs(new - old) for item, found in zip(fresh, broadcasting.logprobs(fresh).result(), strict=True)
                for new, old in zip(found, item.old_logprobs, strict=True)) < 1e-4  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class Part(StrEnum):
     OPENING = "opening the model"
     SAVING = "saving"
     STORE = "object store"
+    PUBLISHED = "published"
 
 
 UPDATING = frozenset({Part.GRADIENTS, Part.ACTIVATIONS, Part.LOGITS, Part.CAST, Part.GATHERED})

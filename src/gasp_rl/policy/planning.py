@@ -123,7 +123,12 @@ def _machine(config: RunConfig, shape: Shape, resources: Resources) -> Machine:
     saving = f"3 × 4 bytes × {many(learned)}{shared}, weights and moments, at a checkpoint"
     standing = [Term(Part.SAVING, 3 * FLOAT * learned // machines, saving)]
     if config.engine == "ray":
-        how = f"2 × 4 bytes × {many(learned)}, those that are published and those before them"
-        standing.append(Term(Part.STORE, 2 * FLOAT * learned, how))
+        match ray.transfer:
+            case "store":
+                how = f"2 × 4 bytes × {many(learned)}, those that are published and those before them"
+                standing.append(Term(Part.STORE, 2 * FLOAT * learned, how))
+            case "broadcast":
+                how = f"4 bytes × {many(learned)}, kept by the first learner for a sampler that is replaced"
+                standing.append(Term(Part.PUBLISHED, FLOAT * learned, how))
     available = resources.host_memory or (free_memory(CPU) if resources.here else 0)
     return Machine(opening, tuple(standing), available)

@@ -9,19 +9,20 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeAlias, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from gasp_rl.cluster import Call, Cluster, Room, Worker, own_address, together
 from gasp_rl.config import ModelConfig, RayConfig
-from gasp_rl.errors import EngineError, GaspError, WorkerLostError
+from gasp_rl.errors import EngineError, GaspError, HandoverError, WorkerLostError
 from gasp_rl.policy import llama
 from gasp_rl.policy.dealing import deal_items, deal_requests
 from gasp_rl.policy.engine import (
@@ -40,11 +41,12 @@ from gasp_rl.policy.engine import (
 from gasp_rl.policy.learner import require_learnable, require_prompts
 from gasp_rl.policy.local import choose_device, choose_dtype, sampler_for
 from gasp_rl.policy.lora import add_lora
+from gasp_rl.policy.meeting import Meeting
 from gasp_rl.policy.memory import Place, free_memory, require_room_at, shape_of
 from gasp_rl.policy.models import open_model
 from gasp_rl.policy.sampler import Sampler, require_answerable
 from gasp_rl.policy.saved import digest_of, export, read_state, replacing, write_index, write_share
-from gasp_rl.policy.sharded import Meeting, ShardedLearner, threads
+from gasp_rl.policy.sharded import ShardedLearner, threads
 from gasp_rl.policy.tokenizer import HfTokenizer
 
 AHEAD: Final = 8
@@ -78,13 +80,12 @@ class LearnerProcess:
         self._config = ModelConfig()
         self._meeting: Meeting | None = None
         self._learner: ShardedLearner | None = None
-        self._gathered: Weights = {}
+        self._gathered: dict[str, Tensor] = {}
 
     def convene(self, seconds: float) -> tuple[str, int]:
         """Address and port where the others find this one, the first."""
-        host = own_address()
-        self._meeting = Meeting(host, 0, self._size, first=True, seconds=seconds)
-        return host, self._meeting.port
+        self._meeting = Meeting(own_address(), 0, first=True, seconds=seconds)
+        return self._meeting.at
 
     def process(self) -> int:
         """Its id."""
@@ -97,7 +98,7 @@ class LearnerProcess:
         torch.set_num_threads(threads(config.threads, self._size))
         device = choose_device(config.device)
         self._config = config
-        self._meeting = self._meeting or Meeting(*at, self._size, first=False, seconds=start)
+        self._meeting = self._meeting or Meeting(*at, first=False, seconds=start)
         self._meeting.join(self._rank, self._size, device, answer)
         model, _ = open_for(config)
         arithmetic = llama.arithmetic_of(choose_dtype(config.dtype, device), device)
@@ -119,12 +120,16 @@ class LearnerProcess:
 
     def gather(self) -> None:
         """Bring the shares of all weights that learn together, at the first."""
-        self._gathered = {name: weight.numpy() for name, weight in self._share.weights().items()}
+        self._gathered = self._share.weights()
 
     def gathered(self) -> Weights:
-        """What was, to be handed on."""
+        """What was, for the object store, which keeps it."""
         found, self._gathered = self._gathered, {}
-        return found
+        return {name: weight.numpy() for name, weight in found.items()}
+
+    def hand_over(self, at: tuple[str, int], seconds: float) -> None:
+        """What was, to those who take it there; it is kept for whoever takes the place of one that is lost."""
+        Meeting(*at, first=False, seconds=seconds).hand_over(self._gathered, choose_device(self._config.device))
 
     def digest(self) -> str:
         return digest_of(self._share.all_weights())
@@ -185,6 +190,16 @@ class SamplerProcess:
                 parameters[name].copy_(torch.tensor(weight))  # a copy: what a cluster hands over is read only
         self._sampler.publish(self._model, version)
 
+    def take_over(self, at: tuple[str, int], place: int, takers: int, version: int, seconds: float) -> None:
+        """The same, of what is handed over there to so many, of whom this is one."""
+        learned = {name: weight for name, weight in self._model.named_parameters() if weight.requires_grad}
+        Meeting(*at, first=False, seconds=seconds).take(learned, place, takers, self._model.device)
+        self.publish({}, version)
+
+    def process(self) -> int:
+        """Its id."""
+        return os.getpid()
+
     def begin(self, stream: int, requests: Sequence[SampleRequest]) -> None:
         assert self._sampler is not None
         self._streams[stream] = self._sampler.sample(requests)
@@ -213,6 +228,54 @@ def open_for(config: ModelConfig) -> tuple[PreTrainedModel, HfTokenizer]:
     return model, tokenizer
 
 
+class _Published(Protocol):
+    """The weights last published, wherever they are."""
+
+    def to(self, workers: Sequence[Worker[SamplerProcess]], version: int) -> list[Call[None]]:
+        """Have these sample with them."""
+        ...
+
+
+class _Stored:
+    """In the object store of each machine, or as they were opened: nothing else has learned then."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+
+    def to(self, workers: Sequence[Worker[SamplerProcess]], version: int) -> list[Call[None]]:
+        return [worker.call(SamplerProcess.publish, self._weights, version) for worker in workers]
+
+
+class _Broadcast:
+    """With the first learner, who hands them to all at once and keeps them until there are others."""
+
+    def __init__(self, learner: Worker[LearnerProcess], seconds: float) -> None:
+        """It is to hand over what it has gathered by now, before whatever it is asked next. Within so many seconds of a call
+        to a sampler, which has to have told by then that it was left alone.
+        """
+        self._learner = learner
+        self._seconds = seconds / 2
+        self._call()
+
+    def _call(self) -> None:
+        """Have the learner go where they will meet."""
+        self._meeting = Meeting(own_address(), 0, first=True, seconds=self._seconds)
+        self._sent = self._learner.call(LearnerProcess.hand_over, self._meeting.at, self._seconds)
+        self._over = False
+
+    def to(self, workers: Sequence[Worker[SamplerProcess]], version: int) -> list[Call[None]]:
+        if self._over:
+            with suppress(HandoverError):  # one of those it was meant for was lost, not the learner
+                self._sent.result(self._seconds)
+            self._call()
+        self._over = True
+        self._meeting.expect(len(workers))
+        return [
+            worker.call(SamplerProcess.take_over, self._meeting.at, place, len(workers), version, self._seconds)
+            for place, worker in enumerate(workers)
+        ]
+
+
 class _Samplers:
     """The sampler processes, each at its place; one that is lost is replaced."""
 
@@ -232,47 +295,70 @@ class _Samplers:
         self.workers = list(workers)
         self.facts = together(self._opened(self.workers), ray.start_seconds)[0]
         self.version = 0
-        self._weights: Weights = {}
-        """Stands for those last published."""
-        self.publish({}, 0)
+        self._published: _Published = _Stored({})
+        self.publish(self._published, 0)
 
     def _opened(self, workers: Sequence[Worker[SamplerProcess]]) -> list[Call[Facts]]:
         return [worker.call(SamplerProcess.open, self._config) for worker in workers]
 
-    def publish(self, weights: Weights, version: int) -> None:
+    def publish(self, published: _Published, version: int) -> None:
         """Whoever is lost meanwhile is replaced by one that has them."""
-        self._weights, self.version = weights, version
-        workers = list(dict.fromkeys(self.workers))
-        calls = [worker.call(SamplerProcess.publish, weights, version) for worker in workers]
-        for worker, call in zip(workers, calls, strict=True):
+        self._published, self.version = published, version
+        for worker in self._each:  # or those who live would wait for it
+            try:
+                worker.call(SamplerProcess.process).result(self._ray.answer_seconds)
+            except WorkerLostError as lost:
+                self._replace(worker, lost)
+        self._hand_over(self._each)
+
+    def _hand_over(self, workers: Sequence[Worker[SamplerProcess]], losses: int = LOSSES) -> None:
+        """What was published. If one of these is lost meanwhile, the others may have to be given it again."""
+        without: list[Worker[SamplerProcess]] = []
+        for worker, call in zip(workers, self._published.to(workers, self.version), strict=True):
             try:
                 call.result(self._ray.answer_seconds)
-            except WorkerLostError as lost:
-                self.replace(worker, lost)
+            except (HandoverError, WorkerLostError) as error:
+                if not losses:
+                    raise
+                lost = isinstance(error, WorkerLostError)
+                without += self._replace(worker, error) if lost else [worker]
+        if without:
+            self._hand_over(without, losses - 1)
 
     def reset(self) -> None:
         """Sample as before anything was learned."""
-        together(self._opened(list(dict.fromkeys(self.workers))), self._ray.start_seconds)
-        self.publish({}, 0)
+        together(self._opened(self._each), self._ray.start_seconds)
+        self.publish(_Stored({}), 0)
 
     def replace(self, gone: Worker[SamplerProcess], lost: WorkerLostError) -> None:
         """By a new process in the same place or, where none can be had, by another sampler, which has more to do then."""
+        if fresh := self._replace(gone, lost):
+            self._hand_over(fresh)
+
+    def _replace(self, gone: Worker[SamplerProcess], lost: GaspError) -> list[Worker[SamplerProcess]]:
+        """Whoever is new, and has no weights yet but those it opened."""
         if gone not in self.workers:
-            return
+            return []
         self._note(f"{lost}; another takes its place and samples the same again")
         gone.kill()
-        place = self.workers.index(gone)
         others = [worker for worker in self.workers if worker is not gone]
+        fresh = []
         try:
-            stead = self._start(place)
+            stead = self._start(self.workers.index(gone))
             stead.call(SamplerProcess.open, self._config).result(self._ray.start_seconds)
-            stead.call(SamplerProcess.publish, self._weights, self.version).result(self._ray.answer_seconds)
+            fresh = [stead]
         except WorkerLostError as error:
             if not others:
                 raise
-            self._note(f"{error}; {others[0].name} does its part")
             stead = others[0]
+            self._note(f"{error}; {stead.name} does its part")
         self.workers = [stead if worker is gone else worker for worker in self.workers]
+        return fresh
+
+    @property
+    def _each(self) -> list[Worker[SamplerProcess]]:
+        """Each once."""
+        return list(dict.fromkeys(self.workers))
 
     def sample(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[int, list[Sample]]]:
         """What the samplers answer, by turns: an order that no clock decides."""
@@ -490,11 +576,16 @@ class RayEngine:
 
     def _publish(self) -> Future[int]:
         version, self._steps = self._version, []
+        first, seconds = self._learners[0], self._ray.answer_seconds
         calls = [one.call(LearnerProcess.gather) for one in self._learners]
-        weights = self._learners[0].call(LearnerProcess.gathered).handed_on
+        match self._ray.transfer:
+            case "store":
+                published: _Published = _Stored(first.call(LearnerProcess.gathered).handed_on)
+            case "broadcast":
+                published = _Broadcast(first, seconds)
 
         def handed_over(_: list[None]) -> int:
-            self._samplers.publish(weights, version)
+            self._samplers.publish(published, version)
             return version
 
         self._published = self._later(calls, handed_over)

@@ -6,7 +6,6 @@ of them, so a process that has fewer batches than another runs empty ones.
 
 import os
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -22,25 +21,6 @@ from gasp_rl.policy.engine import Loss, StepStats, TrainItem
 from gasp_rl.policy.learner import Batch, ModelLearner, Trunk
 from gasp_rl.policy.lora import named_weights
 from gasp_rl.policy.saved import Share
-
-BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-
-
-class Meeting:
-    """Where the processes find each other; opened by the first, at a port that the system chose."""
-
-    def __init__(self, host: str, port: int, size: int, *, first: bool, seconds: float) -> None:
-        """`port` 0 of the first: any."""
-        self._store = dist.TCPStore(  # type: ignore[attr-defined] # documented, but not listed
-            host, port, size, is_master=first, wait_for_workers=False, timeout=timedelta(seconds=seconds)
-        )
-        self.port = int(self._store.port)
-
-    def join(self, rank: int, size: int, device: torch.device, seconds: float) -> None:
-        """Wait for all of them. From here on none waits longer than this for another."""
-        dist.init_process_group(
-            BACKENDS[device.type], store=self._store, rank=rank, world_size=size, timeout=timedelta(seconds=seconds)
-        )
 
 
 class _Root(nn.Module):
