@@ -13,7 +13,7 @@ from gasp_rl.problem import Encoding, IoMode, Problem, TestCase
 from gasp_rl.rollout import Axis, Kind, Pair, Prompt, Proposal, Task
 from gasp_rl.selfplay.prompts import replies
 from gasp_rl.selfplay.prompts.base import Draft, PromptSet, Unreadable
-from gasp_rl.selfplay.prompts.chat import CHAT, OPENING, SHOTS, Shot
+from gasp_rl.selfplay.prompts.chat import CHAT, FREE_OPENINGS, OPENING, SHOTS, Shot
 
 PROGRAM = "def f(nums, k):\n    return [n for n in nums if n > k]"
 MESSAGE = "Return the numbers of nums that are larger than k."
@@ -345,14 +345,14 @@ def test_an_answer_without_a_literal_says_why(reply: str, why: str) -> None:
 
 
 def test_a_free_puzzle_is_a_program_and_one_input() -> None:
-    reply = fenced("python", PROGRAM) + fenced("input", INPUTS[0])
+    reply = (fenced("python", PROGRAM) + fenced("input", INPUTS[0])).removeprefix(FREE_OPENINGS[Kind.DEDUCTION])
 
     assert CHAT.read_free_proposal(Kind.DEDUCTION, [], reply, 5) == Draft("", PROGRAM, INPUTS[:1])
     assert CHAT.read_free_proposal(Kind.ABDUCTION, [LEMMA_MADE], reply, 5) == Draft("", PROGRAM, INPUTS[:1])
 
 
 def test_a_free_exercise_is_a_message_and_inputs_for_the_given_program() -> None:
-    reply = fenced("message", "Filter by size.") + inputs_block()
+    reply = (fenced("message", "Filter by size.") + inputs_block()).removeprefix(FREE_OPENINGS[Kind.INDUCTION])
 
     assert CHAT.read_free_proposal(Kind.INDUCTION, [LEMMA_MADE], reply, 5) == Draft("Filter by size.", PROGRAM, INPUTS)
 
@@ -662,6 +662,6 @@ def test_no_placeholder_is_left_in_a_request() -> None:
 
 
 def test_free_requests_show_the_references() -> None:
-    assert PROGRAM in last(CHAT.propose_freely(Kind.DEDUCTION, [LEMMA_MADE], 5))
-    assert PROGRAM in last(CHAT.propose_freely(Kind.INDUCTION, [LEMMA_MADE], 5))
+    assert PROGRAM in last(CHAT.propose_freely(Kind.DEDUCTION, [LEMMA_MADE], 5)[:-1])
+    assert PROGRAM in last(CHAT.propose_freely(Kind.INDUCTION, [LEMMA_MADE], 5)[:-1])
     assert CHAT.propose_freely(Kind.ABDUCTION, [], 5) != CHAT.propose_freely(Kind.DEDUCTION, [], 5)

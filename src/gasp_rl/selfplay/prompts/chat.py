@@ -105,6 +105,9 @@ Write a new one that differs from all of them."""
 
 FREE_FIRST = "Write a puzzle."
 
+FREE_OPENINGS = {Kind.DEDUCTION: "```python", Kind.ABDUCTION: "```python", Kind.INDUCTION: "```message"}
+"""How a free reply begins, likewise."""
+
 MESSAGE_TEACHER = """\
 You turn Python functions into exercises. The student sees your message and some inputs with their outputs, not the \
 code, and has to write the function.
@@ -328,14 +331,7 @@ class ChatPrompts:
         return (*request_exercise(rung, axis, goalpost, previous, pairs), Message("assistant", OPENING))
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Conversation:
-        if kind is Kind.INDUCTION:
-            reply = _message_and_inputs(FREE_SHOT, pairs)
-            request = _fenced("python", references[0].program)
-            return _chat(MESSAGE_TEACHER.format(pairs=pairs), _fenced("python", FREE_SHOT.program), reply, request)
-        tasks = "\n\n".join(_puzzle(task.program, task.pairs[0].input) for task in references)
-        request = FREE_REFERENCES.format(tasks=tasks) if references else FREE_FIRST
-        reply = _puzzle(FREE_SHOT.program, FREE_SHOT.inputs[0])
-        return _chat(FREE_TEACHER.format(aim=FREE_AIMS[kind]), FREE_FIRST, reply, request)
+        return (*request_freely(kind, references, pairs), Message("assistant", FREE_OPENINGS[kind]))
 
     def ask(self, task: Task) -> Conversation:
         match task.kind:
@@ -356,9 +352,7 @@ class ChatPrompts:
 
     def read_free_proposal(self, kind: Kind, references: Sequence[Proposal], text: str,
                            pairs: int) -> Draft | Unreadable:  # fmt: skip
-        if kind is Kind.INDUCTION:
-            return replies.read_exercise(text, references[0].program, pairs)
-        return replies.read_puzzle(text)
+        return replies.read_free_proposal(kind, references, FREE_OPENINGS[kind] + text, pairs)
 
     def read_program(self, text: str) -> str | Unreadable:
         return replies.read_answer_program(text)
@@ -384,6 +378,18 @@ def request_exercise(
         turns += [_request(rung, problem, exercise), _exercise(shot.replies[rung.direction, axis], pairs)]
     system = TEACHER.format(motif=motif, axis=AXES[rung.direction, axis], pairs=pairs)
     return _chat(system, *turns, _request(rung, goalpost, previous))
+
+
+def request_freely(kind: Kind, references: Sequence[Proposal], pairs: int) -> Conversation:
+    """What Absolute Zero's proposer is asked for, after a request like it that was answered."""
+    if kind is Kind.INDUCTION:
+        reply = _message_and_inputs(FREE_SHOT, pairs)
+        request = _fenced("python", references[0].program)
+        return _chat(MESSAGE_TEACHER.format(pairs=pairs), _fenced("python", FREE_SHOT.program), reply, request)
+    tasks = "\n\n".join(_puzzle(task.program, task.pairs[0].input) for task in references)
+    request = FREE_REFERENCES.format(tasks=tasks) if references else FREE_FIRST
+    reply = _puzzle(FREE_SHOT.program, FREE_SHOT.inputs[0])
+    return _chat(FREE_TEACHER.format(aim=FREE_AIMS[kind]), FREE_FIRST, reply, request)
 
 
 def request_program(problem: Problem) -> str:

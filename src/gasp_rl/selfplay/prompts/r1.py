@@ -17,7 +17,7 @@ from gasp_rl.problem import Problem
 from gasp_rl.rollout import Axis, Kind, Message, Prompt, Proposal, Task
 from gasp_rl.selfplay.prompts import chat, replies
 from gasp_rl.selfplay.prompts.base import Draft, Unreadable
-from gasp_rl.selfplay.prompts.chat import CHAT, request_exercise
+from gasp_rl.selfplay.prompts.chat import CHAT, request_exercise, request_freely
 
 FRAME = """\
 A user asks and an assistant answers. The assistant reasons first, inside <think> and </think>, and then gives its \
@@ -88,7 +88,7 @@ class R1Prompts:
 
     def propose_freely(self, kind: Kind, references: Sequence[Proposal], pairs: int) -> Prompt:
         thought = INPUTS_THOUGHT if kind is Kind.INDUCTION else PUZZLE_THOUGHT
-        return framed(CHAT.propose_freely(kind, references, pairs), (thought,))
+        return framed(request_freely(kind, references, pairs), (thought,))
 
     def ask(self, task: Task) -> Prompt:
         return framed(CHAT.ask(task))
@@ -103,7 +103,7 @@ class R1Prompts:
     def read_free_proposal(self, kind: Kind, references: Sequence[Proposal], text: str,
                            pairs: int) -> Draft | Unreadable:  # fmt: skip
         found = answer(text)
-        return found if isinstance(found, Unreadable) else CHAT.read_free_proposal(kind, references, found, pairs)
+        return found if isinstance(found, Unreadable) else replies.read_free_proposal(kind, references, found, pairs)
 
     def read_program(self, text: str) -> str | Unreadable:
         found = answer(text)

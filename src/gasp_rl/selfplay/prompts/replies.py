@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gasp_rl.rollout import Kind, Proposal
 from gasp_rl.selfplay.prompts.base import Draft, Unreadable
 
 
@@ -35,6 +36,11 @@ def read_puzzle(text: str) -> Draft | Unreadable:
         return program
     inputs = _inputs(blocks, prose, program, 1)
     return inputs if isinstance(inputs, Unreadable) else Draft("", program.source, inputs)
+
+
+def read_free_proposal(kind: Kind, references: Sequence[Proposal], text: str, pairs: int) -> Draft | Unreadable:
+    """What Absolute Zero's proposer wrote: an exercise of the reference's program, or a puzzle."""
+    return read_exercise(text, references[0].program, pairs) if kind is Kind.INDUCTION else read_puzzle(text)
 
 
 def read_exercise(text: str, source: str, pairs: int) -> Draft | Unreadable:
