@@ -1,8 +1,11 @@
 """What a device receives per second of the others when FSDP2 gathers a layer twice and sums its gradient once.
 
-    python bench/link.py [--processes 2] [--device cpu|cuda] [--parameters 468480000]
+    python bench/link.py [--processes 2] [--device cpu|cuda] [--parameters 468480] [--tokens 700]
 
-Say the parameters of one layer; the figure is for `gasp plan ... --link-gb-per-second`. Processes of one machine, one device each.
+Say the parameters of one layer and the tokens of a micro-batch: between messages every process computes as with such a layer, and
+what is sent costs what that takes longer than computing alone. An idle link is faster, and nobody learns on one: on two cores that
+both compute, gloo's own threads wait for their turn. The figure is for `gasp plan ... --link-gb-per-second`. Processes of one
+machine, one device each.
 """
 
 import socket
@@ -26,6 +29,7 @@ class Bench:
     device: Literal["cpu", "cuda"] = "cpu"
     parameters: int = 468_480
     """Of a layer; by default the embedded model's."""
+    tokens: int = 700
     rounds: int = 30
 
 
@@ -38,18 +42,29 @@ def take_part(rank: int, asked: Bench, port: int, found: Any) -> None:
     whole = torch.ones(len(own) * asked.processes, device=device)
     gather: Callable[..., Any] = dist.all_gather_single
     scatter: Callable[..., Any] = dist.reduce_scatter_single
-    seconds = []
-    for _ in range(asked.rounds + 1):
+    width = max(1, round(asked.parameters**0.5))
+    inputs, layer = torch.ones(asked.tokens, width, device=device), torch.ones(width, width, device=device)
+
+    def seconds(*, sends: bool) -> float:
+        """Of a layer's forward pass, and its backward pass of twice the work."""
+        dist.barrier()
         start = time.perf_counter()
-        for _ in range(2):
-            gather(whole, own)
-        scatter(own, whole)
+        for products in (1, 2):
+            if sends:
+                gather(whole, own)
+            for _ in range(products):
+                inputs @ layer
+        if sends:
+            scatter(own, whole)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
+        return time.perf_counter() - start
+
+    both = [(seconds(sends=True), seconds(sends=False)) for _ in range(asked.rounds + 1)][1:]
+    cost = median(sent for sent, _ in both) - median(alone for _, alone in both)
     received = 3 * own.nbytes * (asked.processes - 1)
     if rank == 0:
-        found.put(received / median(seconds[1:]))
+        found.put(received / max(cost, 1e-9))
     dist.destroy_process_group()
 
 
