@@ -3,9 +3,8 @@
     python bench/link.py [--processes 2] [--device cpu|cuda] [--parameters 468480] [--tokens 700]
 
 Say the parameters of one layer and the tokens of a micro-batch: between messages every process computes as with such a layer, and
-what is sent costs what that takes longer than computing alone. An idle link is faster, and nobody learns on one: on two cores that
-both compute, gloo's own threads wait for their turn. The figure is for `gasp plan ... --link-gb-per-second`. Processes of one
-machine, one device each.
+what is sent costs what that takes longer than computing alone. The figure is for `gasp plan ... --link-gb-per-second`. Processes of
+one machine, one device each.
 """
 
 import socket

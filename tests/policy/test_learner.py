@@ -14,7 +14,7 @@ from transformers import Gemma2Config, GPT2Config, LlamaConfig, MistralConfig, P
 
 from gasp_rl.errors import ModelError
 from gasp_rl.policy.engine import Loss, OptimParams, TrainItem
-from gasp_rl.policy.learner import BATCHES_WORTH, ModelLearner, micro_batches, rows_of
+from gasp_rl.policy.learner import BATCH_PRICE, ModelLearner, micro_batches, rows_of
 
 MakeModel: TypeAlias = Callable[[PreTrainedConfig], PreTrainedModel]
 
@@ -78,7 +78,7 @@ def test_no_other_micro_batches_of_rows_of_like_length_cost_less(lengths: list[i
         """Infinite where one does not fit."""
         padded = [len(batch) * max(batch) for batch in batches]
         fits = all(len(batch) == 1 or size <= budget for batch, size in zip(batches, padded, strict=True))
-        return sum(padded) + len(batches) * budget / BATCHES_WORTH if fits else math.inf
+        return sum(padded) + len(batches) * budget * BATCH_PRICE if fits else math.inf
 
     row, cuts = sorted(lengths, reverse=True), range(1, len(lengths))
     others = [

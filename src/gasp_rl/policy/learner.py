@@ -31,8 +31,8 @@ CPU_TOKENS = 2048
 """Tokens of a micro-batch on a CPU, at most: its matrix products are as fast as they get, and its activations still fit
 the cache. The micro model's gradient took 6.1 CPU seconds with 2,048, 9.3 with 16,384."""
 
-BATCHES_WORTH = 16
-"""A micro-batch costs as much as this part of its budget before it has a token: so much padding is better than another."""
+BATCH_PRICE = 1 / 16
+"""Of its budget: what a micro-batch costs before it has a token. So much padding is better than one more."""
 
 SHARED_TOKENS = 4096
 """Of a row with several completions, at most. Its mask is as large as the square of its length, and so is the time that
@@ -108,7 +108,7 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     [[3, 1], [2, 0]]
     """
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    price = token_budget / BATCHES_WORTH
+    price = token_budget * BATCH_PRICE
     least, begins = [0.0], [0]
     """For the first so many rows: the tokens of their micro-batches, and where the last of these begins."""
     for end in range(1, len(order) + 1):

@@ -1,5 +1,6 @@
 """Where processes find each other, and how weights go from one of them to the others at once (torch.distributed)."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,19 +43,19 @@ class Meeting:
     def hand_over(self, weights: Mapping[str, Tensor], device: torch.device) -> None:
         """Send these to all who take them here, once it is known how many those are. HandoverError if one is lost."""
         with _told():
-            takers = int(self._store.get("takers"))
-            if not takers:
-                return
-            group = self._group(0, takers + 1, device)
-            for name in sorted(weights):
+            self._store.set("names", json.dumps(list(weights)))
+            group = self._group(0, int(self._store.get("takers")) + 1, device)
+            for name in weights:
                 group.broadcast(weights[name].to(device).contiguous(), 0).wait()
             self._all_done(group, device)
 
     def take(self, into: Mapping[str, Tensor], place: int, takers: int, device: torch.device) -> None:
-        """Receive them, in place; this is one of so many. HandoverError if another is lost: what is there is of no use then."""
+        """Receive them into those of the same names; this is one of so many. HandoverError if another is lost: what is there is
+        of no use then.
+        """
         with _told(), torch.no_grad():
             group = self._group(place + 1, takers + 1, device)
-            for name in sorted(into):
+            for name in json.loads(self._store.get("names")):
                 whole = torch.empty(into[name].shape, dtype=torch.float32, device=device)
                 group.broadcast(whole, 0).wait()
                 into[name].copy_(whole)

@@ -192,8 +192,8 @@ class SamplerProcess:
 
     def take_over(self, at: tuple[str, int], place: int, takers: int, version: int, seconds: float) -> None:
         """The same, of what is handed over there to so many, of whom this is one."""
-        learned = {name: weight for name, weight in self._model.named_parameters() if weight.requires_grad}
-        Meeting(*at, first=False, seconds=seconds).take(learned, place, takers, self._model.device)
+        into = dict(self._model.named_parameters())
+        Meeting(*at, first=False, seconds=seconds).take(into, place, takers, self._model.device)
         self.publish({}, version)
 
     def process(self) -> int:
@@ -317,11 +317,14 @@ class _Samplers:
         for worker, call in zip(workers, self._published.to(workers, self.version), strict=True):
             try:
                 call.result(self._ray.answer_seconds)
-            except (HandoverError, WorkerLostError) as error:
+            except HandoverError:
                 if not losses:
                     raise
-                lost = isinstance(error, WorkerLostError)
-                without += self._replace(worker, error) if lost else [worker]
+                without.append(worker)
+            except WorkerLostError as lost:
+                if not losses:
+                    raise
+                without += self._replace(worker, lost)
         if without:
             self._hand_over(without, losses - 1)
 
@@ -335,7 +338,7 @@ class _Samplers:
         if fresh := self._replace(gone, lost):
             self._hand_over(fresh)
 
-    def _replace(self, gone: Worker[SamplerProcess], lost: GaspError) -> list[Worker[SamplerProcess]]:
+    def _replace(self, gone: Worker[SamplerProcess], lost: WorkerLostError) -> list[Worker[SamplerProcess]]:
         """Whoever is new, and has no weights yet but those it opened."""
         if gone not in self.workers:
             return []

@@ -103,7 +103,8 @@ class ShardedLearner(ModelLearner):
 
     def _whole(self, tensor: Tensor) -> Tensor | None:
         whole = tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor
-        return whole.cpu() if self.leads else None
+        # A copy in any case: a share that is all there is would go on learning.
+        return whole.to("cpu", copy=True) if self.leads else None
 
     def _own(self, parameter: Tensor, value: Tensor) -> Tensor:
         """`value`: the rows that this process has."""
