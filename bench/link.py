@@ -19,7 +19,7 @@ import torch.distributed as dist
 import tyro
 from torch import multiprocessing
 
-BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+from gasp_rl.policy.meeting import BACKENDS
 
 
 @dataclass(frozen=True)
